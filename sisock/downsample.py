@@ -1,0 +1,111 @@
+"""Downsampling: fewer rows that still show what the many did.
+
+`minmax` and `lttb` pick rows, so every value stays at its true time; where several fields share the timeline the rows
+of all of them are kept, up to `max_points` for each. `mean` and `last` make one row a bucket. Buckets divide the time
+from the first row to the last evenly, so a gap stays as wide as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from tsdownsample import MinMaxDownsampler, MinMaxLTTBDownsampler
+
+from sisock.blocks import Block, Bools, Column
+from sisock.times import Micros
+
+Method = Literal["minmax", "lttb", "mean", "last"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+Index = npt.NDArray[np.intp]
+
+
+def thin(block: Block, max_points: int, method: Method = "minmax") -> Block:
+    """The block in at most `max_points` rows a field; the block itself if it has no more."""
+    if len(block) <= max_points:
+        return block
+    match method:
+        case "mean":
+            return _means(block, max_points)
+        case "last":
+            return block.take(_last_of_buckets(block.t, max_points))
+        case _:
+            picked = [_pick(block.t, column, max_points, method) for column in block.columns.values()]
+            return block.take(_union(picked, len(block)))
+
+
+def stride(t: Micros, least: int) -> Index:
+    """Rows of which each is at least `least` microseconds after the one before: the first, and then the next that may."""
+    if least <= 0 or len(t) < 2 or int(np.diff(t).min()) >= least:
+        return np.arange(len(t))
+    picked = [0]
+    last = len(t)
+    while True:
+        following = int(np.searchsorted(t, t[picked[-1]] + least))
+        if following >= last:
+            return np.array(picked, np.intp)
+        picked.append(following)
+
+
+def _union(picked: list[Index], rows: int) -> Bools:
+    chosen = np.zeros(rows, np.bool_)
+    for index in picked:
+        chosen[index] = True
+    return chosen
+
+
+def _pick(t: Micros, column: Column, max_points: int, method: Method) -> Index:
+    """Rows of one column that keep its shape."""
+    if column.values.dtype.kind == "O":
+        # Text has no extremes: what stood at the end of each bucket.
+        return _last_of_buckets(t, max_points)
+    numbers = column.numbers()
+    there = np.flatnonzero(~np.isnan(numbers))
+    if len(there) <= max_points:
+        return there
+    x, y = t[there], numbers[there]
+    if max_points < 4 or np.isinf(y).any():
+        return there[_extremes(x, y, max(1, max_points // 2))][: max(1, max_points)]
+    even = max_points - max_points % 2
+    if method == "lttb":
+        return there[MinMaxLTTBDownsampler().downsample(x, y, n_out=max_points).astype(np.intp)]
+    return there[np.unique(MinMaxDownsampler().downsample(x, y, n_out=even).astype(np.intp))]
+
+
+def _extremes(x: Micros, y: npt.NDArray[np.float64], buckets: int) -> Index:
+    """Rows of the minimum and maximum of each bucket, for what the library does not take: infinities, few points."""
+    starts = _starts(x, buckets)
+    ends = np.append(starts[1:], len(x))
+    rows = [low + find(y[low:high]) for low, high in zip(starts, ends, strict=True) for find in (np.argmin, np.argmax)]
+    return np.unique(np.array(rows, np.intp))
+
+
+def _starts(t: Micros, buckets: int) -> Index:
+    """First row of each bucket that has any."""
+    edges = np.linspace(float(t[0]), float(t[-1]), buckets + 1)[:-1]
+    starts = np.unique(np.searchsorted(t, np.ceil(edges).astype(np.int64)))
+    return starts[starts < len(t)]
+
+
+def _last_of_buckets(t: Micros, buckets: int) -> Index:
+    return np.append(_starts(t, buckets)[1:], len(t)) - 1
+
+
+def _means(block: Block, buckets: int) -> Block:
+    """One row a bucket, at its first time: means of numbers and booleans, the last of texts; nulls and NaN do not count."""
+    starts = _starts(block.t, buckets)
+    ends = np.append(starts[1:], len(block))
+    columns: dict[str, Column] = {}
+    for name, column in block.columns.items():
+        if column.values.dtype.kind == "O":
+            columns[name] = column.take(ends - 1)
+            continue
+        numbers = column.numbers()
+        there = ~np.isnan(numbers)
+        counts = np.add.reduceat(there, starts, dtype=np.int64)
+        sums = np.add.reduceat(np.where(there, numbers, 0.0), starts)
+        means = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+        columns[name] = Column(means, counts > 0)
+    return Block(block.t[starts], columns)

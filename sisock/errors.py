@@ -1,0 +1,140 @@
+"""Errors: one tree, one page.
+
+    SisockError
+    ├── InvalidArgument   (ValueError)       the caller's argument is of the wrong type or range
+    ├── UnknownNode       (LookupError)      no data node of this name is there
+    ├── UnknownField      (KeyError)         the node has no such field
+    ├── NotAuthorized     (PermissionError)  this user may not do that
+    ├── NotRegistered                        data_node.add came before both procedures were registered
+    ├── Superseded                           a newer start of the same node serves its name now
+    ├── LateRow           (ValueError)       a row older than what was declared final
+    ├── TooMuch                              more than one answer may hold
+    ├── Busy                                 a bounded queue is full
+    ├── NodeFailed                           the node's own code raised
+    ├── NotConnected      (ConnectionError)  no session with the router
+    ├── TimedOut          (TimeoutError)     no answer in time
+    ├── PortTaken         (OSError)          another program listens there
+    └── SetupError                           the site cannot start as it is set up
+
+Each has a WAMP URI, an HTTP status and a sentence that tells the user what to do (its docstring). Each is
+also the standard type it resembles, so that code which knows nothing of sisock can catch it.
+"""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+from typing import ClassVar
+
+
+class SisockError(Exception):
+    """Something in sisock went wrong."""
+
+    uri: ClassVar[str] = "sisock.error.failed"
+    status: ClassVar[int] = 500
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of its argument.
+        return " ".join(str(part) for part in self.args) or cleandoc(type(self).__doc__ or "")
+
+
+class InvalidArgument(SisockError, ValueError):
+    """An argument has the wrong type or is out of range. The message names it and says what is accepted."""
+
+    uri = "sisock.error.invalid_argument"
+    status = 400
+
+
+class UnknownNode(SisockError, LookupError):
+    """No such data node is there. `sisock ls` lists those that are."""
+
+    uri = "sisock.error.unknown_node"
+    status = 404
+
+
+class UnknownField(SisockError, KeyError):
+    """This node has no such field. `sisock fields NODE` lists them."""
+
+    uri = "sisock.error.unknown_field"
+    status = 404
+
+
+class NotAuthorized(SisockError, PermissionError):
+    """This user may not do that. The site's users stand in <home>/.crossbar/users.json."""
+
+    uri = "sisock.error.not_authorized"
+    status = 403
+
+
+class NotRegistered(SisockError):
+    """A node registers get_fields and get_data before it calls data_node.add."""
+
+    uri = "sisock.error.not_registered"
+    status = 409
+
+
+class Superseded(SisockError):
+    """A newer start of this node serves its name now, so this one leaves. Stop one of the two."""
+
+    uri = "sisock.error.superseded"
+    status = 409
+
+
+class LateRow(SisockError, ValueError):
+    """A row is older than what was declared final. Append it with correct=True, or raise the lateness."""
+
+    uri = "sisock.error.late_row"
+    status = 409
+
+
+class TooMuch(SisockError):
+    """More was asked for than one answer may hold. Ask for a shorter time, or with max_points."""
+
+    uri = "sisock.error.too_much"
+    status = 413
+
+
+class Busy(SisockError):
+    """A bounded queue is full. Try again in a moment, or send larger blocks less often."""
+
+    uri = "sisock.error.busy"
+    status = 503
+
+
+class NodeFailed(SisockError):
+    """The node's own code raised an error. Its log has the traceback."""
+
+    uri = "sisock.error.node_failed"
+    status = 502
+
+
+class NotConnected(SisockError, ConnectionError):
+    """There is no session with the router. `sisock up` starts one; SISOCK_HOME or --home names its folder."""
+
+    uri = "sisock.error.not_connected"
+    status = 503
+
+
+class TimedOut(SisockError, TimeoutError):
+    """No answer came in time. The node may be busy or stopped."""
+
+    uri = "sisock.error.timed_out"
+    status = 504
+
+
+class PortTaken(SisockError, OSError):
+    """Another program listens on this port. Stop it, or choose another port."""
+
+    uri = "sisock.error.port_taken"
+
+
+class SetupError(SisockError):
+    """The site cannot start as it is set up. The message says what to change."""
+
+    uri = "sisock.error.setup"
+
+
+def _tree(root: type[SisockError]) -> list[type[SisockError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
+
+
+BY_URI: dict[str, type[SisockError]] = {error.uri: error for error in _tree(SisockError)}

@@ -1,0 +1,99 @@
+"""Fields and timelines: what a node says it has, and its form on the wire (contract A6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from sisock.errors import InvalidArgument
+from sisock.uris import check_field_name
+
+FieldType = Literal["number", "string", "bool"]
+TYPES: tuple[FieldType, ...] = ("number", "string", "bool")
+
+DEFAULT_TIMELINE = "t"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One quantity of a node: a column of values on a timeline.
+
+    `units` is a label for people ("degC", "m/s"); `timeline` names the times its values stand at, and fields that are
+    sampled together share one.
+    """
+
+    description: str | None = None
+    units: str | None = None
+    type: FieldType = "number"
+    timeline: str = DEFAULT_TIMELINE
+
+    def __post_init__(self) -> None:
+        if self.type not in TYPES:
+            raise InvalidArgument(f"a field's type is one of {', '.join(TYPES)}, not {self.type!r:.80}")
+        check_field_name(self.timeline, "timeline")
+        for label in (self.description, self.units):
+            if label is not None and not isinstance(label, str):
+                raise InvalidArgument(f"a field's units and description are text or None, not {label!r:.80}")
+
+    def to_wire(self) -> dict[str, Any]:
+        """The field as get_fields answers it."""
+        return {"description": self.description, "timeline": self.timeline, "type": self.type, "units": self.units}
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Field:
+        """The field that a node answered."""
+        kind, timeline = wire.get("type", "number"), wire.get("timeline", DEFAULT_TIMELINE)
+        return cls(wire.get("description"), wire.get("units"), kind, timeline)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The times that some fields share.
+
+    `interval` is the usual spacing in seconds, None where there is none. `lateness` is how long after the newest row
+    an older one may still come, in seconds: rows before `newest - lateness` are final.
+    """
+
+    interval: float | None = None
+    lateness: float = 0.0
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that a node offers: its fields and their timelines."""
+
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    timelines: Mapping[str, Timeline] = field(default_factory=dict)
+
+    def only(self, names: Iterable[str]) -> Catalogue:
+        """The catalogue of these fields and the timelines they stand on."""
+        chosen = {name: self.fields[name] for name in names}
+        used = {spec.timeline for spec in chosen.values()}
+        return replace(self, fields=chosen, timelines={name: t for name, t in self.timelines.items() if name in used})
+
+    def timeline(self, name: str) -> Timeline:
+        """A timeline by its name; the default one if nothing was said of it."""
+        return self.timelines.get(name, Timeline())
+
+    def to_wire(self) -> list[dict[str, Any]]:
+        """The one value that get_fields answers: [fields, timelines]."""
+        members: dict[str, list[str]] = {}
+        for name, spec in self.fields.items():
+            members.setdefault(spec.timeline, []).append(name)
+        return [
+            {name: spec.to_wire() for name, spec in self.fields.items()},
+            {name: {"interval": self.timeline(name).interval, "field": names} for name, names in members.items()},
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Any) -> Catalogue:
+        """The catalogue that a node answered; InvalidArgument where it is none."""
+        try:
+            fields, timelines = wire
+            return cls(
+                {str(name): Field.from_wire(spec) for name, spec in fields.items()},
+                {str(name): Timeline(spec.get("interval")) for name, spec in timelines.items()},
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InvalidArgument(f"the node's answer to get_fields is not [fields, timelines]: {error}") from error

@@ -1,0 +1,134 @@
+"""A bounded history in memory: what a node keeps of its own data.
+
+It numbers what it keeps as the wire's positions do: `epoch` names one life of the history, `seq` counts the blocks of
+a timeline.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import numpy as np
+
+from sisock.blocks import Block, common_dtype, concat, merge
+from sisock.errors import LateRow
+from sisock.times import MICROS, to_seconds
+
+# Appended blocks that may wait until one read or append joins them.
+MAX_TAIL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a timeline has come: `seq` blocks since `epoch` began."""
+
+    epoch: str
+    seq: int
+
+
+@dataclass
+class _Line:
+    """One timeline: a body of joined rows and a tail of blocks that followed it."""
+
+    body: Block = field(default_factory=lambda: Block(np.empty(0, np.int64)))
+    tail: list[Block] = field(default_factory=list)
+    rows: int = 0
+    seq: int = 0
+
+    @property
+    def newest(self) -> int | None:
+        for block in (*reversed(self.tail), self.body):
+            if len(block):
+                return int(block.t[-1])
+        return None
+
+    def join(self) -> Block:
+        if self.tail:
+            self.body = concat((self.body, *self.tail))
+            self.tail = []
+            self.rows = len(self.body)
+        return self.body
+
+
+class MemoryHistory:
+    """The newest `max_rows` rows of each timeline, in memory. Safe to use from any thread."""
+
+    def __init__(self, max_rows: int = 1_000_000) -> None:
+        self.max_rows = max_rows
+        self.epoch = uuid4().hex
+        self.dropped = 0
+        self._lines: dict[str, _Line] = {}
+        self._lock = threading.Lock()
+
+    def append(self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False) -> Position:
+        """Keeps a block and answers its position.
+
+        A row older than `newest - lateness` raises LateRow unless `correct`; nothing of the block is kept then. At a
+        time that is there already the fields that the block names are replaced, the others stay.
+        """
+        with self._lock:
+            line = self._lines.setdefault(timeline, _Line())
+            if len(block):
+                self._check_types(line, block)
+                newest = line.newest
+                if newest is None or block.t[0] > newest:
+                    line.tail.append(block)
+                    line.rows += len(block)
+                else:
+                    final = newest - round(lateness * MICROS)
+                    if block.t[0] < final and not correct:
+                        raise LateRow(
+                            f"{timeline}: a row at {to_seconds(int(block.t[0]))} came after rows up to {to_seconds(final)} "
+                            "were final. Append it with correct=True, or give the timeline a lateness."
+                        )
+                    line.body = merge(line.join(), block)
+                    line.rows = len(line.body)
+                if len(line.tail) > MAX_TAIL:
+                    line.join()
+                # A tenth more than the limit is let in, so that the oldest rows go in blocks and not one by one.
+                if line.rows > self.max_rows + self.max_rows // 10:
+                    self.dropped += line.rows - self.max_rows
+                    line.body = line.join().take(slice(-self.max_rows, None))
+                    line.rows = len(line.body)
+                line.seq += 1
+            return Position(self.epoch, line.seq)
+
+    @staticmethod
+    def _check_types(line: _Line, block: Block) -> None:
+        """Raises InvalidArgument before anything is kept if a field would change its type."""
+        for name, column in block.columns.items():
+            for part in (line.body, *line.tail[-1:]):
+                if name in part.columns:
+                    common_dtype(name, part.columns[name].values.dtype, column.values.dtype)
+
+    def read(self, timeline: str, fields: Iterable[str], start: int, end: int) -> tuple[Block, Position]:
+        """The rows in [start, end), in microseconds, with those of the fields that are there, and their position."""
+        with self._lock:
+            line = self._lines.get(timeline, _Line())
+            body = line.join()
+            position = Position(self.epoch, line.seq)
+        chosen = {name: body.columns[name] for name in fields if name in body.columns}
+        return Block(body.t, chosen).between(start, end), position
+
+    def span(self, timeline: str) -> tuple[int, int] | None:
+        """First and last time in microseconds; None if the timeline has no rows."""
+        with self._lock:
+            line = self._lines.get(timeline)
+            body = line.join() if line else None
+        return (int(body.t[0]), int(body.t[-1])) if body is not None and len(body) else None
+
+    def newest(self, timeline: str) -> int | None:
+        """Last time in microseconds; None if the timeline has no rows."""
+        with self._lock:
+            line = self._lines.get(timeline)
+            return line.newest if line else None
+
+    def interval(self, timeline: str) -> float | None:
+        """Median spacing in seconds; None with fewer than two rows."""
+        with self._lock:
+            line = self._lines.get(timeline)
+            t = line.join().t if line else np.empty(0, np.int64)
+        return float(np.median(np.diff(t))) / MICROS if len(t) > 1 else None

@@ -1,0 +1,181 @@
+"""The base class of data nodes: what the author of an instrument's node writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from inspect import cleandoc
+from math import inf
+from typing import Any, ClassVar
+
+from sisock.blocks import Block
+from sisock.downsample import Method
+from sisock.errors import InvalidArgument
+from sisock.fields import DEFAULT_TIMELINE, Catalogue, Field, Timeline
+from sisock.history import MemoryHistory, Position
+from sisock.requests import DataRequest, Reading, Span, answer, finalized_until
+from sisock.times import now
+from sisock.uris import check_field_name, check_node_name
+
+
+@dataclass
+class Health:
+    """How a node's sampling goes."""
+
+    samples: int = 0
+    missed: int = 0
+    errors: int = 0
+    last_error: str | None = None
+
+
+class DataNode:
+    """A program that offers an instrument's data.
+
+    There are three ways to give it data:
+
+    - define `sample`, which is called each `interval` seconds in a thread and returns a dict of values;
+    - call `append` whenever there is something, from any thread;
+    - override `get_fields` and `get_data`, plain, blocking or async, where the data live elsewhere.
+
+    `sisock run module:Class` serves it.
+    """
+
+    name: ClassVar[str] = ""
+    """What consumers call the node; it stands in its URIs."""
+    description: str = ""
+    """What consumers see beside the name; the class's docstring if it is not given."""
+    interval: ClassVar[float | None] = None
+    """Seconds between two calls of `sample`."""
+    fields: Mapping[str, Field] = {}
+    """The fields there are from the start; `declare` adds others."""
+    timelines: Mapping[str, Timeline] = {}
+    """What is special about a timeline: its interval, its lateness."""
+    max_rows: ClassVar[int] = 1_000_000
+    """How many rows of each timeline are kept."""
+
+    def __init__(self) -> None:
+        check_node_name(self.name)
+        self.description = self.description or cleandoc(type(self).__doc__ or "")
+        self.history = MemoryHistory(self.max_rows)
+        self.health = Health()
+        declared, self.fields = self.fields, {}
+        self.timelines = dict(self.timelines)
+        self.declare(declared)
+
+    def declare(self, fields: Mapping[str, Field], timelines: Mapping[str, Timeline] | None = None) -> None:
+        """Adds fields (or describes them anew) and what is special about their timelines."""
+        for name, spec in fields.items():
+            check_field_name(name)
+            if not isinstance(spec, Field):
+                raise InvalidArgument(f"{name} is declared by a sisock.Field, not {type(spec).__name__}")
+        # New mappings, so that a reader in another thread never sees one change.
+        self.fields = {**self.fields, **fields}
+        self.timelines = {**self.timelines, **(timelines or {})}
+
+    def start(self) -> None:
+        """Called once before the node is announced, in a thread; opens what it reads from."""
+
+    def stop(self) -> None:
+        """Called once when the node ends, in a thread."""
+
+    def sample(self) -> Mapping[str, Any] | None:
+        """One row of values, for the time just before the call; None for no row. May block."""
+        raise TypeError(f"{type(self).__name__} has an interval but no sample()")
+
+    def append(self, timeline: str, t: Any, values: Mapping[str, Any], *, correct: bool = False) -> Future[Position]:
+        """Keeps one row or columns of it, from any thread.
+
+        `t` is UNIX seconds, a number or a sequence; `values` maps each field to a value, or to a sequence as long as
+        `t`; None is null. The Future is done with the rows' position when they are kept. A row older than the
+        timeline's newest by more than its lateness raises LateRow unless it is `correct`; fields that are not declared,
+        or of another timeline or type, raise InvalidArgument.
+        """
+        done: Future[Position] = Future()
+        try:
+            block = Block.of(t, values)
+            self._check_declared(timeline, block)
+            done.set_result(self.history.append(timeline, block, lateness=self._timeline(timeline).lateness, correct=correct))
+        except Exception as error:
+            done.set_exception(error)
+            raise
+        return done
+
+    def get_fields(self, start: float, end: float | None) -> Any:
+        """What the node offers in [start, end), as a Catalogue or as contract A6's [fields, timelines].
+
+        Times are UNIX seconds; an end of None is open. This default answers all that is declared.
+        """
+        fields = self.fields
+        used = dict.fromkeys(spec.timeline for spec in fields.values())
+        return Catalogue(fields, {name: self._measured(name) for name in used})
+
+    def get_data(
+        self,
+        field: list[str],
+        start: float,
+        end: float | None,
+        min_stride: float | None = None,
+        max_points: int | None = None,
+        method: Method = "minmax",
+    ) -> Any:
+        """Data of these fields in [start, end), in contract A7's form; False if that is more than one answer may hold.
+
+        Times are UNIX seconds; an end of None is open. This default reads what was appended or sampled. An override
+        may leave out the last two parameters: its answer is then downsampled for it.
+        """
+        request = DataRequest(tuple(field), Span(start, inf if end is None else end), min_stride, max_points, method)
+        known = {name: self.fields[name] for name in field if name in self.fields}
+        readings = {
+            timeline: self._read(timeline, [name for name, spec in known.items() if spec.timeline == timeline], request.span)
+            for timeline in dict.fromkeys(spec.timeline for spec in known.values())
+        }
+        return answer(request, Catalogue(known), readings)
+
+    def _read(self, timeline: str, fields: list[str], span: Span) -> Reading:
+        block, _ = self.history.read(timeline, fields, *span.micros())
+        return Reading(block, finalized_until(self.history.newest(timeline), self._timeline(timeline).lateness, span.end))
+
+    def _timeline(self, name: str) -> Timeline:
+        return self.timelines.get(name) or Timeline(self.interval if name == DEFAULT_TIMELINE else None)
+
+    def _measured(self, name: str) -> Timeline:
+        """The timeline with the interval that it was declared with, or else the one that its rows have."""
+        timeline = self._timeline(name)
+        if timeline.interval is not None:
+            return timeline
+        return Timeline(self.history.interval(name), timeline.lateness)
+
+    def _check_declared(self, timeline: str, block: Block) -> None:
+        for name, column in block.columns.items():
+            spec = self.fields.get(name)
+            if spec is None or spec.timeline != timeline:
+                where = "is not declared" if spec is None else f"is declared on the timeline {spec.timeline!r}"
+                raise InvalidArgument(f"{name!r} {where}; declare it as Field(timeline={timeline!r}) first")
+            nothing = column.valid is not None and not column.valid.any()
+            if column.type != spec.type and not nothing and len(column):
+                raise InvalidArgument(f"{name!r} is declared as {spec.type}, but its values are {column.type}")
+
+    def take_sample(self) -> None:
+        """Calls `sample` once and keeps its row; an error is counted, kept in `health` and raised."""
+        t = now()
+        try:
+            row = self.sample()
+            if row is None:
+                return
+            if not isinstance(row, Mapping):
+                raise InvalidArgument(f"sample() returns a dict of fields or None, not {type(row).__name__}")
+            for timeline, values in self._split(row).items():
+                self.append(timeline, t, values)
+        except Exception as error:
+            self.health.errors += 1
+            self.health.last_error = f"{type(error).__name__}: {error}"
+            raise
+        self.health.samples += 1
+
+    def _split(self, row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        by_timeline: dict[str, dict[str, Any]] = {}
+        for name, value in row.items():
+            spec = self.fields.get(name)
+            by_timeline.setdefault(spec.timeline if spec else DEFAULT_TIMELINE, {})[name] = value
+        return by_timeline

@@ -1,0 +1,175 @@
+"""Requests and answers: what a caller may ask of a node, checked, and the answer's form on the wire (contract A7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from sisock.blocks import Block
+from sisock.downsample import METHODS, Method, stride, thin
+from sisock.errors import InvalidArgument
+from sisock.fields import Catalogue
+from sisock.times import MICROS, now, resolve, to_micros, to_seconds
+
+# Lists cost the router's one thread 0.2 to 4 seconds a million values: beyond this an answer is False.
+MAX_VALUES = 250_000
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open range of time [start, end), in UNIX seconds; `end` is infinite where it is open."""
+
+    start: float
+    end: float
+
+    @classmethod
+    def of(cls, start: Any, end: Any) -> Span:
+        """The range that a caller asked for, in the wire's convention; a null end is unbounded."""
+        present = now()
+        return cls(
+            resolve(_number("start", start), present),
+            math.inf if end is None else resolve(_number("end", end), present),
+        )
+
+    def micros(self) -> tuple[int, int]:
+        """The range in whole microseconds."""
+        return to_micros(self.start), to_micros(self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class DataRequest:
+    """A checked call of get_data."""
+
+    fields: tuple[str, ...]
+    span: Span
+    min_stride: float | None = None
+    max_points: int | None = None
+    method: Method = "minmax"
+
+    @classmethod
+    def of(
+        cls,
+        field: Any,
+        start: Any,
+        end: Any,
+        min_stride: Any = None,
+        max_points: Any = None,
+        method: Any = None,
+    ) -> DataRequest:
+        """The request as it came from the wire; InvalidArgument names the argument that does not fit."""
+        if field is None:
+            names: list[Any] = []
+        elif isinstance(field, (list, tuple)):
+            names = list(field)
+        else:
+            raise InvalidArgument(f"field is a list of names or null, not {_shown(field)}")
+        for name in names:
+            if not isinstance(name, str):
+                raise InvalidArgument(f"field holds {_shown(name)}; names are text")
+        if min_stride is not None:
+            min_stride = _number("min_stride", min_stride)
+            if min_stride < 0:
+                raise InvalidArgument("min_stride is a number of seconds, 0 or more")
+        if max_points is not None:
+            if isinstance(max_points, bool) or not isinstance(max_points, (int, float)) or max_points != max_points // 1:
+                raise InvalidArgument(f"max_points is a whole number, not {_shown(max_points)}")
+            if max_points < 1:
+                raise InvalidArgument("max_points is 1 or more")
+            max_points = int(min(max_points, 2**53))
+        if method is not None and method not in METHODS:
+            raise InvalidArgument(f"method is one of {', '.join(METHODS)}, not {_shown(method)}")
+        return cls(tuple(dict.fromkeys(names)), Span.of(start, end), min_stride, max_points, cast(Method, method or "minmax"))
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidArgument(f"{name} is a number, not {_shown(value)}")
+    if not math.isfinite(value):
+        raise InvalidArgument(f"{name} is a finite number, not {value}")
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.60} ({type(value).__name__})"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Rows of one timeline as a node answers them, and until when they are final (seconds; None: all of them are)."""
+
+    block: Block
+    finalized_until: float | None = None
+
+
+def reduce(block: Block, request: DataRequest) -> Block:
+    """The block at the resolution that was asked for: min_stride first, then max_points."""
+    if request.min_stride:
+        block = block.take(stride(block.t, to_micros(request.min_stride)))
+    if request.max_points is not None:
+        block = thin(block, request.max_points, request.method)
+    return block
+
+
+def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Reading]) -> dict[str, Any] | bool:
+    """The wire's answer of these readings, {"data", "timeline", ...}; False where it would hold too many values.
+
+    Each field that was asked for stands in "data", with [] where it is unknown or has no rows; a timeline stands in
+    "timeline" when one of its fields has rows.
+    """
+    data: dict[str, list[Any]] = {name: [] for name in request.fields}
+    timelines: dict[str, dict[str, Any]] = {}
+    downsampled: dict[str, dict[str, Any]] = {}
+    held = 0
+    for timeline, names in _by_timeline(request.fields, catalogue).items():
+        reading = readings.get(timeline)
+        if reading is None:
+            continue
+        whole = _with_values(reading.block, names)
+        if not len(whole):
+            continue
+        shown = reduce(whole, request)
+        held += len(shown) * (len(shown.columns) + 1)
+        if held > MAX_VALUES:
+            return False
+        timelines[timeline] = {"t": (shown.t / MICROS).tolist(), "finalized_until": reading.finalized_until}
+        data.update({name: column.to_list() for name, column in shown.columns.items()})
+        if len(shown) < len(whole) and request.max_points is not None:
+            downsampled[timeline] = {"method": request.method, "from": len(whole), "to": len(shown)}
+    reply: dict[str, Any] = {"data": data, "timeline": timelines}
+    if downsampled:
+        reply["downsampled"] = downsampled
+    return reply
+
+
+def _with_values(block: Block, names: Iterable[str]) -> Block:
+    """The columns that have any value, and the rows in which one of these has."""
+    masks = {name: block.columns[name].valid for name in names if name in block.columns}
+    columns = {name: block.columns[name] for name, mask in masks.items() if mask is None or mask.any()}
+    partial = [mask for name in columns if (mask := masks[name]) is not None]
+    chosen = Block(block.t, columns)
+    if not columns:
+        return chosen.take(slice(0, 0))
+    if len(partial) < len(columns):
+        return chosen
+    there = np.logical_or.reduce(partial)
+    return chosen if there.all() else chosen.take(there)
+
+
+def _by_timeline(fields: Iterable[str], catalogue: Catalogue) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for name in fields:
+        if name in catalogue.fields:
+            grouped.setdefault(catalogue.fields[name].timeline, []).append(name)
+    return grouped
+
+
+def finalized_until(newest: int | None, lateness: float, end: float) -> float | None:
+    """`newest - lateness` in seconds, or None where that covers all that was asked for up to `end`."""
+    if newest is None:
+        return None
+    final = to_seconds(newest) - lateness
+    return None if end <= final else final
