@@ -7,14 +7,14 @@ a NaN a number that is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sisock.errors import InvalidArgument
+from sisock.errors import InvalidArgument, shown
 from sisock.fields import FieldType
 from sisock.times import EARLIEST, LATEST, MICROS, Micros
 from sisock.uris import check_field_name
@@ -55,6 +55,15 @@ class Column:
         """The field's type that these values have."""
         return _TYPES[self.values.dtype.kind]
 
+    @property
+    def is_null(self) -> bool:
+        """Whether it holds no value: nothing, or nothing but nulls. Such a column fits a field of any type."""
+        return not len(self) or (self.valid is not None and not self.valid.any())
+
+    def cast(self, dtype: np.dtype[Any]) -> Column:
+        """The column in a type that `common_dtype` found."""
+        return Column.null(len(self), dtype) if self.is_null else Column(self.values.astype(dtype, copy=False), self.valid)
+
     def mask(self) -> Bools:
         """True where there is a value."""
         return np.ones(len(self.values), np.bool_) if self.valid is None else self.valid
@@ -92,10 +101,16 @@ class Column:
         """Column of numbers, booleans or strings, with None for null; InvalidArgument for anything else."""
         if isinstance(values, Column):
             return values
-        if isinstance(values, np.ma.MaskedArray):
-            return cls(_known(np.asarray(values.data), name), ~np.ma.getmaskarray(values))
         if isinstance(values, np.ndarray):
-            return _from_objects(list(values), name) if values.dtype.kind == "O" else cls(_known(values, name))
+            if values.ndim != 1:
+                raise InvalidArgument(f"{name} must have one dimension, not {values.ndim}")
+            if values.dtype.kind in "OU":
+                return _from_objects(values.tolist(), name)
+            if isinstance(values, np.ma.MaskedArray):
+                return cls(_known(np.asarray(values.data), name), ~np.ma.getmaskarray(values))
+            return cls(_known(values, name))
+        if not isinstance(values, Iterable) or isinstance(values, (str, bytes, bytearray, Mapping, Set)):
+            raise InvalidArgument(f"{name} takes a sequence of values, not {shown(values)}")
         return _from_objects(list(values), name)
 
     @classmethod
@@ -106,10 +121,6 @@ class Column:
 
 
 def _known(array: npt.NDArray[Any], name: str) -> Values:
-    if array.ndim != 1:
-        raise InvalidArgument(f"{name} must have one dimension, not {array.ndim}")
-    if array.dtype.kind == "U":
-        return array.astype(object)
     dtype = _DTYPES.get(array.dtype.kind)
     if dtype is None:
         raise InvalidArgument(f"{name} holds {array.dtype}; a field takes numbers, booleans or strings")
@@ -184,7 +195,10 @@ class Block:
         `t` is UNIX seconds, a number or a sequence, in any order; `values` maps a field to a value or to a sequence as
         long as `t`. Of rows with the same time the last counts. InvalidArgument says what does not fit.
         """
-        single = np.ndim(t) == 0
+        try:
+            single = np.ndim(t) == 0
+        except ValueError:
+            raise InvalidArgument("times must have one dimension") from None
         times = micros_of([t] if single else t)
         if not isinstance(values, Mapping):
             raise InvalidArgument(f"values is a dict of fields, not {type(values).__name__}")
@@ -213,7 +227,8 @@ def micros_of(t: Sequence[float] | npt.NDArray[Any]) -> Micros:
         raise InvalidArgument("a time is a number of UNIX seconds") from None
     if seconds.ndim != 1:
         raise InvalidArgument("times must have one dimension")
-    scaled = np.rint(seconds * MICROS)
+    with np.errstate(over="ignore"):
+        scaled = np.rint(seconds * MICROS)
     if not (np.isfinite(scaled) & (scaled > EARLIEST) & (scaled < LATEST)).all():
         raise InvalidArgument("a time must be a finite number of UNIX seconds")
     micros: Micros = scaled.astype(np.int64)
@@ -233,39 +248,49 @@ def concat(blocks: Iterable[Block]) -> Block:
 
 def _joined(parts: Sequence[Block], name: str) -> Column:
     present = [part.columns[name] for part in parts if name in part.columns]
-    dtype = common_dtype(name, *(column.values.dtype for column in present))
-    columns = [part.columns.get(name) or Column.null(len(part), dtype) for part in parts]
-    values = np.concatenate([column.values.astype(dtype, copy=False) for column in columns])
+    dtype = common_dtype(name, present)
+    columns = [part.columns[name].cast(dtype) if name in part.columns else Column.null(len(part), dtype) for part in parts]
+    values = np.concatenate([column.values for column in columns])
     whole = all(column.valid is None for column in columns)
     return Column(values, None if whole else np.concatenate([column.mask() for column in columns]))
 
 
-def common_dtype(name: str, *dtypes: np.dtype[Any]) -> np.dtype[Any]:
-    """The type that holds all of these; InvalidArgument where numbers, booleans and strings meet."""
-    kinds = {dtype.kind for dtype in dtypes}
+def common_dtype(name: str, columns: Sequence[Column]) -> np.dtype[Any]:
+    """The type that holds the values of all of these; InvalidArgument where numbers, booleans and strings meet."""
+    telling = [column for column in columns if not column.is_null] or columns
+    kinds = {column.values.dtype.kind for column in telling}
     if kinds == {"i", "f"}:
         return np.dtype(np.float64)
     if len(kinds) != 1:
         raise InvalidArgument(f"{name} mixes numbers, booleans or strings; a field has one type")
-    return dtypes[0]
+    return telling[0].values.dtype
 
 
 def merge(old: Block, new: Block) -> Block:
     """Rows of both, by time. At a time that both have, the fields that `new` names are replaced, the others stay."""
     if not len(old) or not len(new):
         return new if not len(old) else old
-    if new.t[0] > old.t[-1]:
-        return concat((old, new))
-    t = np.union1d(old.t, new.t)
+    # What lies before and after the new rows stays as it is.
+    low, high = int(np.searchsorted(old.t, new.t[0])), int(np.searchsorted(old.t, new.t[-1], "right"))
+    return concat((old.take(slice(0, low)), _overlaid(old.take(slice(low, high)), new), old.take(slice(high, None))))
+
+
+def _overlaid(old: Block, new: Block) -> Block:
+    if not len(old):
+        return new
+    t = old.t
+    if not np.array_equal(old.t, new.t):
+        both = np.sort(np.concatenate((old.t, new.t)), kind="stable")
+        t = both[np.append(True, both[1:] != both[:-1])]
     at_old, at_new = np.searchsorted(t, old.t), np.searchsorted(t, new.t)
     names = dict.fromkeys([*old.columns, *new.columns])
     columns: dict[str, Column] = {}
     for name in names:
         layers = [(at, block.columns[name]) for at, block in ((at_old, old), (at_new, new)) if name in block.columns]
-        dtype = common_dtype(name, *(column.values.dtype for _, column in layers))
+        dtype = common_dtype(name, [column for _, column in layers])
         values = np.full(len(t), _BLANK[dtype.kind], dtype)
         valid = np.zeros(len(t), np.bool_)
         for at, column in layers:
-            values[at], valid[at] = column.values, column.mask()
+            values[at], valid[at] = column.cast(dtype).values, column.mask()
         columns[name] = Column(values, None if valid.all() else valid)
     return Block(t, columns)

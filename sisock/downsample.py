@@ -59,23 +59,26 @@ def _union(picked: list[Index], rows: int) -> Bools:
 def _pick(t: Micros, column: Column, max_points: int, method: Method) -> Index:
     """Rows of one column that keep its shape."""
     if column.values.dtype.kind == "O":
-        # Text has no extremes: what stood at the end of each bucket.
-        return _last_of_buckets(t, max_points)
+        # Text has no extremes: what was said last in each bucket.
+        there = np.flatnonzero(column.mask())
+        return there[_last_of_buckets(t[there], max_points)] if len(there) > max_points else there
     numbers = column.numbers()
-    there = np.flatnonzero(~np.isnan(numbers))
+    # An infinity is nothing that a plot can show; as the extreme of its bucket it would hide the finite one.
+    there = np.flatnonzero(np.isfinite(numbers))
     if len(there) <= max_points:
         return there
     x, y = t[there], numbers[there]
-    if max_points < 4 or np.isinf(y).any():
+    if max_points < 4:
         return there[_extremes(x, y, max(1, max_points // 2))][: max(1, max_points)]
-    even = max_points - max_points % 2
     if method == "lttb":
-        return there[MinMaxLTTBDownsampler().downsample(x, y, n_out=max_points).astype(np.intp)]
-    return there[np.unique(MinMaxDownsampler().downsample(x, y, n_out=even).astype(np.intp))]
+        index: Index = MinMaxLTTBDownsampler().downsample(x, y, n_out=max_points).astype(np.intp)
+    else:
+        index = np.unique(MinMaxDownsampler().downsample(x, y, n_out=max_points - max_points % 2).astype(np.intp))
+    return there[index]
 
 
 def _extremes(x: Micros, y: npt.NDArray[np.float64], buckets: int) -> Index:
-    """Rows of the minimum and maximum of each bucket, for what the library does not take: infinities, few points."""
+    """Rows of the minimum and maximum of each bucket, for so few points that the library does not take them."""
     starts = _starts(x, buckets)
     ends = np.append(starts[1:], len(x))
     rows = [low + find(y[low:high]) for low, high in zip(starts, ends, strict=True) for find in (np.argmin, np.argmax)]
@@ -84,8 +87,10 @@ def _extremes(x: Micros, y: npt.NDArray[np.float64], buckets: int) -> Index:
 
 def _starts(t: Micros, buckets: int) -> Index:
     """First row of each bucket that has any."""
-    edges = np.linspace(float(t[0]), float(t[-1]), buckets + 1)[:-1]
-    starts = np.unique(np.searchsorted(t, np.ceil(edges).astype(np.int64)))
+    # Counted from the first row: a float does not hold every microsecond of a far time.
+    since = t - t[0]
+    edges = np.linspace(0.0, float(since[-1]), buckets + 1)[:-1]
+    starts = np.unique(np.searchsorted(since, np.ceil(edges).astype(np.int64)))
     return starts[starts < len(t)]
 
 
@@ -94,18 +99,22 @@ def _last_of_buckets(t: Micros, buckets: int) -> Index:
 
 
 def _means(block: Block, buckets: int) -> Block:
-    """One row a bucket, at its first time: means of numbers and booleans, the last of texts; nulls and NaN do not count."""
+    """One row a bucket, at its first time: means of numbers and booleans, the last of texts.
+
+    Nulls, NaN and infinities do not count.
+    """
     starts = _starts(block.t, buckets)
-    ends = np.append(starts[1:], len(block))
     columns: dict[str, Column] = {}
     for name, column in block.columns.items():
         if column.values.dtype.kind == "O":
-            columns[name] = column.take(ends - 1)
+            said = np.maximum.reduceat(np.where(column.mask(), np.arange(len(block)), -1), starts)
+            columns[name] = Column(column.values[said], said >= 0)
             continue
         numbers = column.numbers()
-        there = ~np.isnan(numbers)
+        there = np.isfinite(numbers)
         counts = np.add.reduceat(there, starts, dtype=np.int64)
-        sums = np.add.reduceat(np.where(there, numbers, 0.0), starts)
-        means = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+        # Divided before they are added, so that the largest numbers do not add up to infinity.
+        share = np.repeat(np.maximum(counts, 1), np.diff(np.append(starts, len(block))))
+        means = np.add.reduceat(np.where(there, numbers, 0.0) / share, starts)
         columns[name] = Column(means, counts > 0)
     return Block(block.t[starts], columns)

@@ -133,6 +133,15 @@ class SetupError(SisockError):
     uri = "sisock.error.setup"
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it: the beginning of its repr."""
+    try:
+        return f"{value!r:.80}"
+    except (ValueError, RecursionError):
+        # An integer of thousands of digits, a list in a list in a list: what a caller sends may have no repr.
+        return f"something that cannot be shown ({type(value).__name__})"
+
+
 def _tree(root: type[SisockError]) -> list[type[SisockError]]:
     return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sisock.errors import InvalidArgument
+from sisock.errors import InvalidArgument, shown
+from sisock.times import is_seconds
 from sisock.uris import check_field_name
 
 FieldType = Literal["number", "string", "bool"]
@@ -30,11 +32,11 @@ class Field:
 
     def __post_init__(self) -> None:
         if self.type not in TYPES:
-            raise InvalidArgument(f"a field's type is one of {', '.join(TYPES)}, not {self.type!r:.80}")
+            raise InvalidArgument(f"a field's type is one of {', '.join(TYPES)}, not {shown(self.type)}")
         check_field_name(self.timeline, "timeline")
         for label in (self.description, self.units):
             if label is not None and not isinstance(label, str):
-                raise InvalidArgument(f"a field's units and description are text or None, not {label!r:.80}")
+                raise InvalidArgument(f"a field's units and description are text or None, not {shown(label)}")
 
     def to_wire(self) -> dict[str, Any]:
         """The field as get_fields answers it."""
@@ -57,6 +59,12 @@ class Timeline:
 
     interval: float | None = None
     lateness: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.interval is not None and not is_seconds(self.interval):
+            raise InvalidArgument(f"a timeline's interval is a number of seconds or None, not {shown(self.interval)}")
+        if not is_seconds(self.lateness) or self.lateness < 0:
+            raise InvalidArgument(f"a timeline's lateness is a number of seconds, 0 or more, not {shown(self.lateness)}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Catalogue:
             members.setdefault(spec.timeline, []).append(name)
         return [
             {name: spec.to_wire() for name, spec in self.fields.items()},
-            {name: {"interval": self.timeline(name).interval, "field": names} for name, names in members.items()},
+            {name: {"interval": _float(self.timeline(name).interval), "field": names} for name, names in members.items()},
         ]
 
     @classmethod
@@ -93,7 +101,16 @@ class Catalogue:
             fields, timelines = wire
             return cls(
                 {str(name): Field.from_wire(spec) for name, spec in fields.items()},
-                {str(name): Timeline(spec.get("interval")) for name, spec in timelines.items()},
+                {str(name): Timeline(_known(spec.get("interval"))) for name, spec in timelines.items()},
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise InvalidArgument(f"the node's answer to get_fields is not [fields, timelines]: {error}") from error
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _known(interval: Any) -> Any:
+    """The interval that a node told; NaN and infinity, as the spacing of no rows, are none."""
+    return None if isinstance(interval, float) and not math.isfinite(interval) else interval

@@ -13,8 +13,9 @@ from uuid import uuid4
 
 import numpy as np
 
-from sisock.blocks import Block, common_dtype, concat, merge
-from sisock.errors import LateRow
+from sisock.blocks import Block, concat, merge
+from sisock.errors import InvalidArgument, LateRow
+from sisock.fields import FieldType
 from sisock.times import MICROS, to_seconds
 
 # Appended blocks that may wait until one read or append joins them.
@@ -35,6 +36,7 @@ class _Line:
 
     body: Block = field(default_factory=lambda: Block(np.empty(0, np.int64)))
     tail: list[Block] = field(default_factory=list)
+    types: dict[str, FieldType] = field(default_factory=dict)
     rows: int = 0
     seq: int = 0
 
@@ -72,7 +74,7 @@ class MemoryHistory:
         with self._lock:
             line = self._lines.setdefault(timeline, _Line())
             if len(block):
-                self._check_types(line, block)
+                types = self._checked_types(timeline, line, block)
                 newest = line.newest
                 if newest is None or block.t[0] > newest:
                     line.tail.append(block)
@@ -91,18 +93,20 @@ class MemoryHistory:
                 # A tenth more than the limit is let in, so that the oldest rows go in blocks and not one by one.
                 if line.rows > self.max_rows + self.max_rows // 10:
                     self.dropped += line.rows - self.max_rows
-                    line.body = line.join().take(slice(-self.max_rows, None))
+                    line.body = line.join().take(slice(line.rows - self.max_rows, None))
                     line.rows = len(line.body)
+                line.types.update(types)
                 line.seq += 1
             return Position(self.epoch, line.seq)
 
     @staticmethod
-    def _check_types(line: _Line, block: Block) -> None:
-        """Raises InvalidArgument before anything is kept if a field would change its type."""
-        for name, column in block.columns.items():
-            for part in (line.body, *line.tail[-1:]):
-                if name in part.columns:
-                    common_dtype(name, part.columns[name].values.dtype, column.values.dtype)
+    def _checked_types(timeline: str, line: _Line, block: Block) -> dict[str, FieldType]:
+        """The types of the block's values; InvalidArgument, before anything is kept, if a field would change its own."""
+        types = {name: column.type for name, column in block.columns.items() if not column.is_null}
+        for name, kind in types.items():
+            if line.types.get(name, kind) != kind:
+                raise InvalidArgument(f"{timeline}: {name} holds {line.types[name]}s, not {kind}s; a field has one type")
+        return types
 
     def read(self, timeline: str, fields: Iterable[str], start: int, end: int) -> tuple[Block, Position]:
         """The rows in [start, end), in microseconds, with those of the fields that are there, and their position."""

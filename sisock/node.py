@@ -152,8 +152,7 @@ class DataNode:
             if spec is None or spec.timeline != timeline:
                 where = "is not declared" if spec is None else f"is declared on the timeline {spec.timeline!r}"
                 raise InvalidArgument(f"{name!r} {where}; declare it as Field(timeline={timeline!r}) first")
-            nothing = column.valid is not None and not column.valid.any()
-            if column.type != spec.type and not nothing and len(column):
+            if column.type != spec.type and not column.is_null:
                 raise InvalidArgument(f"{name!r} is declared as {spec.type}, but its values are {column.type}")
 
     def take_sample(self) -> None:

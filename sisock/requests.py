@@ -11,7 +11,7 @@ import numpy as np
 
 from sisock.blocks import Block
 from sisock.downsample import METHODS, Method, stride, thin
-from sisock.errors import InvalidArgument
+from sisock.errors import InvalidArgument, shown
 from sisock.fields import Catalogue
 from sisock.times import MICROS, now, resolve, to_micros, to_seconds
 
@@ -66,35 +66,46 @@ class DataRequest:
         elif isinstance(field, (list, tuple)):
             names = list(field)
         else:
-            raise InvalidArgument(f"field is a list of names or null, not {_shown(field)}")
+            raise InvalidArgument(f"field is a list of names or null, not {shown(field)}")
         for name in names:
-            if not isinstance(name, str):
-                raise InvalidArgument(f"field holds {_shown(name)}; names are text")
+            if not _is_text(name):
+                raise InvalidArgument(f"field holds {shown(name)}; names are text")
         if min_stride is not None:
             min_stride = _number("min_stride", min_stride)
             if min_stride < 0:
                 raise InvalidArgument("min_stride is a number of seconds, 0 or more")
         if max_points is not None:
             if isinstance(max_points, bool) or not isinstance(max_points, (int, float)) or max_points != max_points // 1:
-                raise InvalidArgument(f"max_points is a whole number, not {_shown(max_points)}")
+                raise InvalidArgument(f"max_points is a whole number, not {shown(max_points)}")
             if max_points < 1:
                 raise InvalidArgument("max_points is 1 or more")
             max_points = int(min(max_points, 2**53))
         if method is not None and method not in METHODS:
-            raise InvalidArgument(f"method is one of {', '.join(METHODS)}, not {_shown(method)}")
+            raise InvalidArgument(f"method is one of {', '.join(METHODS)}, not {shown(method)}")
         return cls(tuple(dict.fromkeys(names)), Span.of(start, end), min_stride, max_points, cast(Method, method or "minmax"))
 
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidArgument(f"{name} is a number, not {_shown(value)}")
-    if not math.isfinite(value):
-        raise InvalidArgument(f"{name} is a finite number, not {value}")
-    return float(value)
+        raise InvalidArgument(f"{name} is a number, not {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidArgument(f"{name} is a finite number, not {shown(value)}")
+    return number
 
 
-def _shown(value: Any) -> str:
-    return f"{value!r:.60} ({type(value).__name__})"
+def _is_text(value: Any) -> bool:
+    """Whether it is text that the wire can carry: a JSON escape may hold half of a surrogate pair."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +116,14 @@ class Reading:
     finalized_until: float | None = None
 
 
-def reduce(block: Block, request: DataRequest) -> Block:
-    """The block at the resolution that was asked for: min_stride first, then max_points."""
-    if request.min_stride:
-        block = block.take(stride(block.t, to_micros(request.min_stride)))
-    if request.max_points is not None:
-        block = thin(block, request.max_points, request.method)
-    return block
+def _strided(block: Block, request: DataRequest) -> Block:
+    """The rows that min_stride leaves."""
+    return block.take(stride(block.t, to_micros(request.min_stride))) if request.min_stride else block
+
+
+def _thinned(block: Block, request: DataRequest) -> Block:
+    """The rows that max_points leaves."""
+    return block if request.max_points is None else thin(block, request.max_points, request.method)
 
 
 def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Reading]) -> dict[str, Any] | bool:
@@ -131,14 +143,15 @@ def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Re
         whole = _with_values(reading.block, names)
         if not len(whole):
             continue
-        shown = reduce(whole, request)
-        held += len(shown) * (len(shown.columns) + 1)
+        strided = _strided(whole, request)
+        reduced = _thinned(strided, request)
+        held += len(reduced) * (len(reduced.columns) + 1)
         if held > MAX_VALUES:
             return False
-        timelines[timeline] = {"t": (shown.t / MICROS).tolist(), "finalized_until": reading.finalized_until}
-        data.update({name: column.to_list() for name, column in shown.columns.items()})
-        if len(shown) < len(whole) and request.max_points is not None:
-            downsampled[timeline] = {"method": request.method, "from": len(whole), "to": len(shown)}
+        timelines[timeline] = {"t": (reduced.t / MICROS).tolist(), "finalized_until": reading.finalized_until}
+        data.update({name: column.to_list() for name, column in reduced.columns.items()})
+        if len(reduced) < len(strided):
+            downsampled[timeline] = {"method": request.method, "from": len(strided), "to": len(reduced)}
     reply: dict[str, Any] = {"data": data, "timeline": timelines}
     if downsampled:
         reply["downsampled"] = downsampled

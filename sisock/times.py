@@ -9,11 +9,12 @@ import math
 import re
 import time
 from datetime import UTC, datetime
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
 
-from sisock.errors import InvalidArgument
+from sisock.errors import InvalidArgument, shown
 
 Micros = npt.NDArray[np.int64]
 
@@ -45,6 +46,14 @@ def to_seconds(micros: int) -> float:
     return micros / MICROS
 
 
+def is_seconds(value: object) -> bool:
+    """Whether it is a finite number, as times and lengths of time are; True and False are none."""
+    try:
+        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def resolve(t: float, present: float | None = None) -> float:
     """UNIX seconds of a time as callers write it: t > 0 is itself, t <= 0 counts from now."""
     return t if t > 0 else (now() if present is None else present) + t
@@ -56,7 +65,10 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise InvalidArgument(f"{text!r} is no length of time: write 30s, 5m, 1.5h, 2d (units us ms s m h d w y)")
     sign, number, unit = match.groups()
-    return float(number) * _UNITS[unit or "s"] * (-1 if sign == "-" else 1)
+    seconds = float(number) * _UNITS[unit or "s"]
+    if not math.isfinite(seconds):
+        raise InvalidArgument(f"{shown(text)} is no length of time: it is not finite")
+    return -seconds if sign == "-" else seconds
 
 
 def parse_time(text: str) -> float:
@@ -67,20 +79,23 @@ def parse_time(text: str) -> float:
     text = text.strip()
     if text == "now":
         return 0.0
-    if _DURATION.fullmatch(text) and (text[0] in "+-" or not text[-1].isalpha()):
-        value = parse_duration(text)
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise InvalidArgument(f"{text!r} is no time: write now, -10m, 2017-07-14T12:30 or UNIX seconds") from None
-        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if not math.isfinite(value):
-        raise InvalidArgument(f"{text!r} is no time: it is not finite")
+    if _DURATION.fullmatch(text) and (text[0] == "-" or not text[-1].isalpha()):
+        return parse_duration(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgument(f"{text!r} is no time: write now, -10m, 2017-07-14T12:30 or UNIX seconds") from None
+    value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if value <= 0:
+        # On the wire it would be a time before now.
+        raise InvalidArgument(f"{text!r} is too early: times begin after 1970-01-01T00:00; write 1 for the beginning")
     return value
 
 
 def iso(seconds: float) -> str:
-    """A time for people: ISO 8601, UTC, as many decimals as it has."""
-    text = datetime.fromtimestamp(round(seconds, 6), UTC).isoformat().replace("+00:00", "")
+    """A time for people: ISO 8601, UTC, as many decimals as it has; plain seconds where the calendar ends."""
+    try:
+        text = datetime.fromtimestamp(round(seconds, 6), UTC).isoformat().replace("+00:00", "")
+    except (ValueError, OverflowError):
+        return f"{seconds} s"
     return (text.rstrip("0") if "." in text else text) + "Z"

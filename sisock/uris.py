@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from sisock.errors import InvalidArgument
+from sisock.errors import InvalidArgument, shown
 
 BASE_URI = "org.simonsobservatory"
 REALM = "sisock"
@@ -13,7 +13,8 @@ REALM = "sisock"
 MAX_NAME_BYTES = 255
 
 # A node's name stands verbatim in its URIs, so it obeys WAMP's loose rule: components without blanks or '#'.
-_NAME = re.compile(r"[^\s.#\x00-\x1f\x7f]+(\.[^\s.#\x00-\x1f\x7f]+)*")
+_NAME = re.compile(r"[^\s.#\x00-\x1f\x7f-\x9f]+(\.[^\s.#\x00-\x1f\x7f-\x9f]+)*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Components that follow a name in its URIs. As a part of another name they would make two nodes share a topic.
 _RESERVED = frozenset({"get_fields", "get_data", "data", "latest"})
 
@@ -80,7 +81,7 @@ def check_node_name(name: object) -> str:
     """The name itself, or InvalidArgument that says what a node may be called."""
     if not is_node_name(name):
         raise InvalidArgument(
-            f"{name!r:.80} cannot be a node's name: it takes up to {MAX_NAME_BYTES} bytes without blanks or '#', "
+            f"{shown(name)} cannot be a node's name: it takes up to {MAX_NAME_BYTES} bytes without blanks or '#', "
             f"dots only between parts, and none of the parts {', '.join(sorted(_RESERVED))}"
         )
     return str(name)
@@ -88,12 +89,12 @@ def check_node_name(name: object) -> str:
 
 def check_field_name(name: object, what: str = "field") -> str:
     """The name itself, or InvalidArgument: fields and timelines take 1 to 255 characters, none of them control characters."""
-    if not isinstance(name, str) or not 1 <= len(name) <= 255 or any(ord(c) < 32 or ord(c) == 127 for c in name):
-        raise InvalidArgument(f"{name!r:.80} cannot be a {what}'s name: it takes 1 to 255 characters, no control characters")
+    if not isinstance(name, str) or not 1 <= len(name) <= 255 or _CONTROL.search(name):
+        raise InvalidArgument(f"{shown(name)} cannot be a {what}'s name: it takes 1 to 255 characters, no control characters")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise InvalidArgument(f"{name!r:.80} cannot be a {what}'s name: it is not valid UTF-8") from None
+        raise InvalidArgument(f"{shown(name)} cannot be a {what}'s name: it is not valid UTF-8") from None
     return name
 
 

@@ -1,0 +1,1 @@
+"""The template of the router's configuration, as package data."""

@@ -1,0 +1,172 @@
+"""Reading for all dialects: many nodes asked at once, each within its deadline, each failing for itself alone."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sisock.errors import NotConnected, SisockError, TimedOut, TooMuch, UnknownNode
+from sisock.fields import Catalogue
+from sisock.grafana_bridge.series import Ask, Result, Series, lacks_catalogue, results
+
+log = Logger()
+
+T = TypeVar("T")
+
+# Seconds. Grafana gives a query 30.
+SEARCH_DEADLINE = 5.0
+QUERY_DEADLINE = 20.0
+
+# Points that one query may hold in memory, of all nodes together.
+MAX_POINTS = 1_000_000
+
+
+class Consumer(Protocol):
+    """What the bridge needs of a consumer. Each call has a timeout of its own and raises sisock's errors."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session with the router."""
+
+    async def nodes(self) -> list[dict[str, str]]:
+        """The nodes that are there, each {"name", "description"}."""
+
+    async def get_fields(self, node: str, start: float, end: float | None) -> Catalogue:
+        """What a node offers."""
+
+    async def get_data(
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: float,
+        end: float | None,
+        *,
+        min_stride: float | None = None,
+        max_points: int | None = None,
+        method: str | None = None,
+    ) -> dict[str, Any]:
+        """Data of a node's fields, in contract A7's form."""
+
+
+class NoSession(NotConnected):
+    """There is no session with the router. Status and text are those that users of the first bridge know."""
+
+    status = 500
+
+    def __init__(self) -> None:
+        super().__init__("No WAMP session")
+
+
+@dataclass
+class _Found:
+    by_source: dict[tuple[str, str], Result] = field(default_factory=dict)
+    points: int = 0
+
+
+class Reader:
+    """Asks the nodes for the bridge. `clock` counts the deadlines; it is the reactor unless a test passes another."""
+
+    def __init__(self, consumer: Consumer, clock: IReactorTime | None = None) -> None:
+        self._consumer = consumer
+        self._clock = clock
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session with the router."""
+        return self._consumer.connected
+
+    def check_session(self) -> None:
+        """Raises NoSession if there is none."""
+        if not self.connected:
+            raise NoSession
+
+    async def catalogues(self) -> dict[str, Catalogue]:
+        """What each node offers, of all nodes that answer in time, in the hub's order."""
+        try:
+            listed = await self._within(SEARCH_DEADLINE, "the hub", self._consumer.nodes())
+        except NotConnected:
+            raise NoSession from None
+        names = [node["name"] for node in listed]
+        answers = await _all(self._within(SEARCH_DEADLINE, name, self._consumer.get_fields(name, 1.0, None)) for name in names)
+        found: dict[str, Catalogue] = {}
+        for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, Failure):
+                log.warn("{node} is left out of the search: {error}", node=name, error=_error(answer))
+            else:
+                found[name] = answer
+        return found
+
+    async def read(self, asks: Sequence[Ask]) -> dict[tuple[str, str], Result]:
+        """The series of each (node, field), or what is wrong with it alone."""
+        found = _Found()
+        outcomes = await _all(self._within(QUERY_DEADLINE, ask.node, self._fill(ask, found)) for ask in asks)
+        for ask, outcome in zip(asks, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                error = _error(outcome)
+                for name in ask.fields:
+                    found.by_source.setdefault((ask.node, name), error)
+        return found.by_source
+
+    async def _fill(self, ask: Ask, found: _Found) -> None:
+        try:
+            answered = await self._ask(ask, found)
+        except SisockError as error:
+            if len(ask.fields) == 1 or isinstance(error, (UnknownNode, TimedOut, NotConnected)):
+                found.by_source.update({(ask.node, name): error for name in ask.fields})
+                return
+            # One field can be what the node refuses all of them for, so each is asked alone.
+            for name in ask.fields:
+                await self._fill(replace(ask, fields=(name,)), found)
+        else:
+            found.by_source.update({(ask.node, name): result for name, result in answered.items()})
+
+    async def _ask(self, ask: Ask, found: _Found) -> dict[str, Result]:
+        answer = await self._consumer.get_data(
+            ask.node, ask.fields, ask.start, ask.end, min_stride=ask.min_stride, max_points=ask.max_points
+        )
+        catalogue = None
+        if lacks_catalogue(ask, answer):
+            catalogue = await self._consumer.get_fields(ask.node, 1.0, None)
+        answered = results(ask, answer, catalogue)
+        points = sum(len(result.values) for result in answered.values() if isinstance(result, Series))
+        if found.points + points > MAX_POINTS:
+            raise TooMuch(f"a query may hold {MAX_POINTS} points. Ask for a shorter time, or with maxDataPoints.")
+        found.points += points
+        return answered
+
+    async def _within(self, seconds: float, who: str, call: Coroutine[Any, Any, T]) -> T:
+        clock = self._clock
+        if clock is None:
+            from twisted.internet import reactor
+
+            clock = IReactorTime(reactor)
+
+        def late(result: T | Failure, _: float) -> T | Failure:
+            if isinstance(result, Failure) and result.check(CancelledError):
+                return Failure(TimedOut(f"{who} did not answer within {seconds:g} s. It may be busy or stopped."))
+            return result
+
+        return await Deferred.fromCoroutine(call).addTimeout(seconds, clock, late)
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T | Failure]:
+    """What each of the calls returned or how it failed; they run at the same time."""
+    outcomes = await DeferredList([Deferred.fromCoroutine(call) for call in calls], consumeErrors=True)
+    values: list[Any] = [value for _, value in outcomes]
+    # The list survives when it is cancelled; the coroutine that waits for it shall not.
+    if any(isinstance(value, Failure) and value.check(CancelledError) for value in values):
+        raise CancelledError
+    return values
+
+
+def _error(failure: Failure) -> SisockError:
+    if isinstance(failure.value, SisockError):
+        return failure.value
+    log.failure("an error inside the bridge", failure)
+    return SisockError("an error inside the bridge; its log has the traceback")

@@ -1,0 +1,6 @@
+"""`python -m sisock` is the command line."""
+
+from sisock.cli import main
+
+if __name__ == "__main__":
+    main()

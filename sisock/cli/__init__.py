@@ -1,0 +1,34 @@
+"""The command line `sisock`: one module a group of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from sisock.cli import read, site
+from sisock.cli.options import home_option
+from sisock.errors import SisockError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="sisock")
+@home_option
+def sisock() -> None:
+    """Discover, read and follow every instrument of a site.
+
+    `sisock up` brings a site up. `sisock ls` lists its data nodes, `sisock get NODE FIELD` reads one.
+    """
+
+
+for command in (site.up, site.run, site.bridge, read.ls, read.fields, read.get):
+    sisock.add_command(command)
+
+
+def main() -> None:
+    """The program: an error of sisock's is one line that says what to do, and exit status 1."""
+    try:
+        sisock(prog_name="sisock")
+    except SisockError as error:
+        click.echo(f"sisock: {error}", err=True)
+        sys.exit(1)

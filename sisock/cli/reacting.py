@@ -1,0 +1,72 @@
+"""Twisted's reactor under a command: a coroutine that ends, or a service that runs until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, STDLibLogObserver, globalLogBeginner
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+
+
+def finish(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Runs a coroutine to its end and answers its result; Ctrl-C ends the program with status 130."""
+    from twisted.internet import reactor
+
+    ended: list[T | Failure] = []
+
+    def end(result: T | Failure) -> None:
+        ended.append(result)
+        if reactor.running:
+            reactor.stop()
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(main()).addBoth(end))
+    reactor.run()
+    if not ended:
+        sys.exit(130)
+    result = ended[0]
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
+
+
+def serve(start: Callable[[], Awaitable[Deferred[Any] | None]], stop: Callable[[], Awaitable[None]]) -> None:
+    """Runs a service until SIGINT or SIGTERM, then stops it. An error in `start`, or of the Deferred it answers, is raised."""
+    from twisted.internet import reactor
+
+    failed: list[Failure] = []
+
+    def fail(failure: Failure) -> None:
+        if not failed:
+            failed.append(failure)
+        if reactor.running:
+            reactor.stop()
+
+    async def begin() -> None:
+        ended = await start()
+        if ended is not None:
+            ended.addErrback(fail)
+
+    async def end() -> None:
+        await stop()
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(begin()).addErrback(fail))
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(end()).addErrback(fail))
+    reactor.run()
+    if failed:
+        failed[0].raiseException()
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Sends what Twisted, Autobahn and nodes log to standard error, a line an event."""
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    quiet = LogLevelFilterPredicate(LogLevel.info)
+    for namespace in ("autobahn", "twisted", "txaio"):
+        quiet.setLogLevelForNamespace(namespace, LogLevel.warn)
+    observer = FilteringLogObserver(STDLibLogObserver(name="sisock"), [quiet])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

@@ -1,0 +1,160 @@
+"""Commands that read: which nodes there are, what they offer, what they hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sisock.blocks import Block, merge
+from sisock.cli.options import home_option, json_option, settings
+from sisock.consumer import Consumer
+from sisock.downsample import METHODS
+from sisock.errors import UnknownField
+from sisock.fields import Catalogue
+from sisock.times import iso, parse_duration, parse_time, to_seconds
+
+
+@click.command()
+@home_option
+@json_option
+def ls(as_json: bool) -> None:
+    """List the data nodes that are there, oldest first."""
+    nodes = _ask(lambda consumer: consumer.nodes())
+    if as_json:
+        click.echo(json.dumps(nodes))
+    elif not nodes:
+        click.echo("No data nodes are here. `sisock run NODE` starts one.", err=True)
+    else:
+        _print_table(("node", "description"), [(node["name"], node["description"]) for node in nodes])
+
+
+@click.command()
+@click.argument("node")
+@home_option
+@json_option
+def fields(node: str, as_json: bool) -> None:
+    """List what NODE offers: its fields with units, type, timeline and spacing."""
+    catalogue = _ask(lambda consumer: consumer.get_fields(node))
+    if as_json:
+        fields, timelines = catalogue.to_wire()
+        click.echo(json.dumps({"fields": fields, "timelines": timelines}))
+        return
+    rows = [
+        (name, spec.units or "", spec.type, spec.timeline, _spacing(catalogue, spec.timeline), spec.description or "")
+        for name, spec in catalogue.fields.items()
+    ]
+    _print_table(("field", "units", "type", "timeline", "interval", "description"), rows)
+
+
+@click.command()
+@click.argument("node")
+@click.argument("field", nargs=-1, required=True)
+@click.option("--start", default="-1h", show_default=True, help="From when: -10m, 2017-07-14, 2017-07-14T12:30, UNIX seconds.")
+@click.option("--end", default=None, help="Until when, itself not included; as --start.  [open]")
+@click.option("--max-points", type=click.IntRange(1), help="At most so many points a field.")
+@click.option("--min-stride", help="At least so long from point to point: 30s, 5m.")
+@click.option("--method", type=click.Choice(METHODS), help="How points become fewer.  [minmax]")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@home_option
+def get(
+    node: str,
+    field: tuple[str, ...],
+    start: str,
+    end: str | None,
+    max_points: int | None,
+    min_stride: str | None,
+    method: str | None,
+    form: str,
+) -> None:
+    """Print the data of NODE's FIELDs.
+
+    \b
+    sisock get apex_archive apex_temperature --start 2017-07-14 --max-points 20
+    sisock get sensors cpu_load load_1 --start -5m --format csv
+    """  # noqa: D301
+    since, until = parse_time(start), None if end is None else parse_time(end)
+    stride = None if min_stride is None else parse_duration(min_stride)
+
+    async def read(consumer: Consumer) -> tuple[Catalogue, dict[str, Any]]:
+        offered = await consumer.get_fields(node)
+        for name in field:
+            if name not in offered.fields:
+                raise UnknownField(f"{node} has no field {name!r}. `sisock fields {node}` lists them.")
+        data = await consumer.get_data(node, list(field), since, until, min_stride=stride, max_points=max_points, method=method)
+        return offered, data
+
+    offered, answer = _ask(read)
+    if form == "json":
+        click.echo(json.dumps(answer, allow_nan=False))
+        return
+    block = _joined(answer, offered)
+    if not len(block):
+        click.echo(f"{node} has no rows of {', '.join(field)} from {start} on{f' until {end}' if end else ''}.", err=True)
+    columns = [block.columns[name].to_list() if name in block.columns else [None] * len(block) for name in field]
+    times = [to_seconds(t) for t in block.t.tolist()]
+    if form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(("time", *field))
+        writer.writerows(zip(times, *columns, strict=True))
+    elif len(block):
+        heads = [f"{name} [{units}]" if (units := offered.fields[name].units) else name for name in field]
+        rows = [(iso(t), *("" if v is None else str(v) for v in row)) for t, *row in zip(times, *columns, strict=True)]
+        _print_table(("time (UTC)", *heads), rows, right=len(field))
+
+
+def _ask(question: Callable[[Consumer], Coroutine[Any, Any, Any]]) -> Any:
+    """Asks as the home's consumer, and leaves."""
+    from sisock.cli.reacting import finish
+
+    access = settings().consumer()
+
+    async def main() -> Any:
+        consumer = await Consumer(access).start()
+        try:
+            return await question(consumer)
+        finally:
+            await consumer.stop()
+
+    return finish(main)
+
+
+def _joined(answer: dict[str, Any], offered: Catalogue) -> Block:
+    """All rows of an answer in one block; where a field has no value at a time, it is null."""
+    whole = Block.of([], {})
+    for timeline, line in answer["timeline"].items():
+        names = [name for name, values in answer["data"].items() if values and offered.fields[name].timeline == timeline]
+        whole = merge(whole, Block.of(line["t"], {name: answer["data"][name] for name in names}))
+    return whole
+
+
+def _spacing(catalogue: Catalogue, timeline: str) -> str:
+    interval = catalogue.timeline(timeline).interval
+    return "" if interval is None else f"{interval:g} s"
+
+
+def _print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: int = 0) -> None:
+    """A table for people; on a pipe it is as wide as it needs to be."""
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, head in enumerate(heads):
+        numeric = number >= len(heads) - right > 0 and right
+        table.add_column(
+            Text(head),
+            justify="right" if numeric else "left",
+            no_wrap=True,
+            overflow="ignore" if not console.is_terminal else "ellipsis",
+        )
+    for row in rows:
+        # Text, since a name may hold what Rich would take for markup.
+        table.add_row(*(Text(cell) for cell in row))
+    if not console.is_terminal:
+        console.width = max(80, console.measure(table, options=console.options.update(width=100_000)).maximum)
+    console.print(table)

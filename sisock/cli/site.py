@@ -1,0 +1,107 @@
+"""Commands that run something: the whole site, one node, the bridge."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from sisock.cli.options import home_option, json_option, settings
+from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT
+from sisock.uris import REALM
+
+
+@click.command()
+@home_option
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where the router listens. Beyond this machine it needs --tls."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help=f"The router's port.  [$CROSSBAR_TLS_PORT, or {PORT}]")
+@click.option("--bridge-port", type=click.IntRange(1, 65535), help=f"The bridge's port.  [$PORT, or {BRIDGE_PORT}]")
+@click.option(
+    "--ocs", is_flag=True, help="Open the plain transport, where anybody may publish and subscribe under `observatory.`."
+)
+@click.option("--ocs-port", type=click.IntRange(1, 65535), help=f"Its port.  [$CROSSBAR_OCS_PORT, or {OCS_PORT}]")
+@click.option("--ports", type=click.Choice(["auto"]), help="`auto` takes a free port for every listener that is not given one.")
+@click.option("--nodes", default="weather,sensors", show_default=True, help="The nodes to run: names, or module:Class.")
+@click.option(
+    "--tls", is_flag=True, help="Serve wss and https, with a self-signed certificate that is made at the first start."
+)
+@click.option("--realm", default=REALM, show_default=True, help="The WAMP realm.")
+@click.option(
+    "--insecure", multiple=True, metavar="LISTENER", help="Let ws, ocs or bridge listen beyond this machine without TLS."
+)
+@json_option
+def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Bring a whole site up: the router with the hub, the nodes, and the bridge for Grafana.
+
+    It prints one line when all of it is ready; <home>/run.json then tells programs where it is. Ctrl-C stops it and
+    leaves nothing behind.
+    """
+    from sisock.cli.reacting import log_to_stderr, serve
+    from sisock.plugins import find_node
+    from sisock.site.up import Plan, Site
+
+    chosen = tuple(dict.fromkeys(name for name in nodes.split(",") if name))
+    names = {node: find_node(node).name for node in chosen}
+    plan = Plan(settings(), auto_ports=ports == "auto", nodes=chosen, insecure=insecure, names=names, **options)
+    with plan.home.lock():
+        log_to_stderr()
+        site = Site(plan)
+
+        async def start() -> None:
+            site.start()
+            await site.wait_until_ready()
+            run = site.run_file()
+            if as_json:
+                click.echo(json.dumps({"ready": True, "home": str(plan.home.path), "run": str(plan.home.path / "run.json")}))
+            else:
+                bridge = f", bridge {run.bridge}" if run.bridge else ""
+                listed = ", ".join(names.values())
+                click.echo(f"sisock is ready: page {run.page}, router {run.ws}{bridge}, nodes {listed}. Ctrl-C stops it.")
+
+        serve(start, site.stop)
+
+
+@click.command()
+@click.argument("node")
+@home_option
+def run(node: str) -> None:
+    """Run one data node: NODE is the name of an installed one, or module:Class.
+
+    It joins the site in the home, or the router that CROSSBAR_HOST names, and joins again whenever it is lost.
+    """
+    from sisock.cli.reacting import log_to_stderr, serve
+    from sisock.plugins import find_node
+    from sisock.serving import Identity, NodeService
+
+    environment = settings()
+    # A node finds its own files in the home.
+    os.environ["SISOCK_HOME"] = str(environment.home.path)
+    made = find_node(node)()
+    log_to_stderr()
+    environment.home.make()
+    service = NodeService(made, environment.node(made.name), Identity(*environment.home.identity(made.name)))
+
+    async def start() -> Any:
+        await service.start()
+        return service.ended
+
+    serve(start, service.stop)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(1, 65535), help=f"The port.  [$PORT, or {BRIDGE_PORT}]")
+@home_option
+def bridge(host: str, port: int | None) -> None:
+    """Run the bridge: what dashboards read over HTTP (Grafana's SimpleJson dialect)."""
+    from sisock.cli.reacting import log_to_stderr, serve
+    from sisock.plugins import find_bridge
+
+    environment = settings()
+    log_to_stderr()
+    service = find_bridge()(environment.consumer("bridge"), host, port or environment.bridge_port)
+    serve(service.start, service.stop)

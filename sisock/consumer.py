@@ -1,0 +1,114 @@
+"""A consumer: asks the hub which nodes there are, and the nodes for their fields and data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from twisted.internet.defer import Deferred
+
+from sisock import uris
+from sisock.errors import NotConnected, TimedOut, TooMuch
+from sisock.fields import Catalogue
+from sisock.session import CALL_TIMEOUT, Access, Connection, Session
+
+
+class Consumer:
+    """The Twisted face of a consumer. Its methods are coroutines and raise sisock's errors; each call has a timeout."""
+
+    def __init__(self, access: Access, call_timeout: float = CALL_TIMEOUT) -> None:
+        self.call_timeout = call_timeout
+        self._connection = Connection(access, self)
+        self._waiting: list[Deferred[None]] = []
+        self._refused: Exception | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session with the router."""
+        session = self._connection.session
+        return session is not None and session.is_attached()
+
+    async def start(self, patience: float = 10.0) -> Self:
+        """Connects. Raises NotAuthorized if it is refused, NotConnected if there is no router within `patience` seconds."""
+        from twisted.internet import reactor
+
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        self._connection.ended.addErrback(self._ended)
+        self._connection.start()
+        try:
+            await waiting.addTimeout(patience, reactor, lambda *_: _raise(TimedOut()))
+        except TimedOut:
+            await self.stop()
+            raise NotConnected(
+                f"no router answers at {self._connection.access.url} within {patience:g} s. `sisock up` starts one."
+            ) from None
+        return self
+
+    def connect(self) -> None:
+        """Connects whenever a router is there, without waiting for it."""
+        self._connection.ended.addErrback(self._ended)
+        self._connection.start()
+
+    async def stop(self) -> None:
+        """Leaves."""
+        await self._connection.stop()
+
+    async def joined(self, session: Session) -> None:
+        """Wakes those who wait for the session."""
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(None)
+
+    def left(self) -> None:
+        """Nothing is kept of a lost session: the connection joins again."""
+
+    def _ended(self, failure: Any) -> None:
+        self._refused = failure.value
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.errback(failure)
+
+    async def nodes(self) -> list[dict[str, str]]:
+        """The nodes that are there, oldest first, each {"name", "description"}."""
+        return list(await self._ask(uris.GET_DATA_NODE))
+
+    async def get_fields(self, node: str, start: float = 1.0, end: float | None = None) -> Catalogue:
+        """What a node offers in [start, end); times in the wire's convention."""
+        uris.check_node_name(node)
+        # The old convention has no open end; 0 is now.
+        return Catalogue.from_wire(await self._ask(uris.get_fields(node), start, 0.0 if end is None else end))
+
+    async def get_data(
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: float,
+        end: float | None,
+        *,
+        min_stride: float | None = None,
+        max_points: int | None = None,
+        method: str | None = None,
+    ) -> dict[str, Any]:
+        """Data of a node's fields in [start, end), in contract A7's form; TooMuch if one answer cannot hold them."""
+        uris.check_node_name(node)
+        # Nodes of the old kind know these arguments only by the contract's names, so what is not used is not sent.
+        extra = {
+            k: v for k, v in {"min_stride": min_stride, "max_points": max_points, "method": method}.items() if v is not None
+        }
+        result = await self._ask(uris.get_data(node), list(fields), start, end, **extra)
+        if result is False:
+            raise TooMuch(f"{node} has more in that time than one answer may hold. Ask for a shorter time, or with max_points.")
+        return dict(result)
+
+    async def _ask(self, procedure: str, *args: Any, **kwargs: Any) -> Any:
+        if self._refused is not None:
+            raise self._refused
+        session = self._connection.session
+        if session is None:
+            raise NotConnected("No WAMP session")
+        return await session.ask(procedure, *args, timeout=self.call_timeout, **kwargs)
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -1,0 +1,151 @@
+"""A site's home: the folder of its state, secrets and logs, and run.json, which tells other programs where it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+from sisock.errors import SetupError
+from sisock.users import Users, write_private
+
+# A Unix socket's address holds 108 bytes on Linux and 104 elsewhere.
+MAX_SOCKET_PATH = 100
+MAX_FILE_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What run.json tells: where a running site listens and who may join it."""
+
+    ws: str
+    realm: str
+    base_uri: str
+    page: str
+    bridge: str | None
+    local: str
+    certificate: str | None
+    consumer: Mapping[str, str]
+    server: Mapping[str, str]
+    http: Mapping[str, str] = field(default_factory=dict)
+    pids: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of a site: `$SISOCK_HOME`, or `~/.sisock`."""
+
+    path: Path
+
+    @classmethod
+    def default(cls, environ: Mapping[str, str] = os.environ) -> Home:
+        """The home that the environment names."""
+        return cls(Path(environ.get("SISOCK_HOME") or Path.home() / ".sisock").expanduser().absolute())
+
+    @property
+    def crossbar(self) -> Path:
+        """Crossbar's folder: its configuration, keys, secrets and pid file."""
+        return self.path / ".crossbar"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate that clients pin."""
+        return self.crossbar / "server_cert.pem"
+
+    @property
+    def logs(self) -> Path:
+        """One log a part."""
+        return self.path / "logs"
+
+    @property
+    def users(self) -> Users:
+        """Who may join."""
+        return Users(self.crossbar / "users.json")
+
+    @property
+    def socket(self) -> Path:
+        """The router's raw socket for local programs; beside the home's own folder where its path would be too long."""
+        inside = self.crossbar / "router.sock"
+        if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"sisock-{os.getuid()}" / f"{digest}.sock"
+
+    def make(self) -> None:
+        """Makes the folders, for their owner alone."""
+        for folder in (self.path, self.crossbar, self.logs, self.path / "nodes", self.socket.parent):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise SetupError(
+                    f"the home {self.path} cannot be made: {error.strerror}. Choose another with --home."
+                ) from error
+        if self.socket.parent.stat().st_uid != os.getuid():
+            raise SetupError(f"{self.socket.parent} belongs to another user. Choose a home with a shorter path with --home.")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the home for one site; SetupError names the process that has it."""
+        self.make()
+        with (self.path / "up.pid").open("a+") as file:
+            try:
+                flock(file, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise SetupError(
+                    f"a site already runs in {self.path} (process {file.read().strip()}). Stop it, or choose another --home."
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def identity(self, node: str) -> tuple[str, int]:
+        """Instance (a UUID) of a node in this home and the number of this start of it, counted up at each call."""
+        self.make()
+        path = self.path / "nodes" / f"{_file_name(node)}.json"
+        with path.open("a+") as file:
+            flock(file, LOCK_EX)
+            file.seek(0)
+            try:
+                known = json.loads(file.read())
+                instance, start = str(known["instance"]), int(known["start"]) + 1
+            except (ValueError, KeyError, TypeError):
+                instance, start = str(uuid4()), 1
+            file.seek(0)
+            file.truncate()
+            json.dump({"instance": instance, "start": start}, file)
+        return instance, start
+
+    def write_run(self, run: Run) -> None:
+        """Writes run.json, for its owner alone."""
+        write_private(self.path / "run.json", json.dumps(asdict(run), indent=2) + "\n")
+
+    def forget_run(self) -> None:
+        """Takes run.json away when the site ends."""
+        (self.path / "run.json").unlink(missing_ok=True)
+
+    def run(self) -> Run | None:
+        """What run.json tells; None if no site runs here."""
+        try:
+            told: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+            return Run(**told)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise SetupError(f"{self.path / 'run.json'} cannot be read: {error}") from error
+
+
+def _file_name(node: str) -> str:
+    """A node's name as the name of a file, which holds 255 bytes at most."""
+    quoted = quote(node, safe="")
+    return quoted if len(quoted) <= MAX_FILE_NAME else f"{quoted[:100]}~{hashlib.sha256(node.encode()).hexdigest()}"

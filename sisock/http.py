@@ -1,0 +1,270 @@
+"""HTTP: what every face that speaks it shares.
+
+JSON answers in which no NaN can stand, one error shape {"error": {"code", "message"}}, a limit of the request's body,
+and the checks of Host and Origin that keep other web pages out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from errno import EADDRINUSE
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.web import server
+from twisted.web.resource import Resource
+
+from sisock.errors import InvalidArgument, PortTaken, SetupError, SisockError
+
+if TYPE_CHECKING:
+    from klein import Klein
+    from twisted.internet.interfaces import IListeningPort
+    from twisted.python.failure import Failure
+    from twisted.web.iweb import IRequest
+
+log = Logger()
+
+MAX_BODY = 1_000_000
+# A body over the limit is read and thrown away, so that its sender gets to read why; beyond so many times the limit the
+# connection is cut.
+PATIENCE = 16
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(:\d*)?")
+
+_SLUGS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+
+
+def application() -> Klein:
+    """A Klein application whose errors are JSON: a SisockError by its status, all others as 500 with a traceback in the log."""
+    # Klein imports the reactor.
+    from klein import Klein
+
+    app = Klein()
+    # No redirects: a client that was told /search asks /search/ and means the same.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.handle_errors(_answer_failure)
+    return app
+
+
+def reply(request: Any, value: Any, status: int = 200) -> bytes:
+    """The body that answers `value` as JSON; status and headers are set."""
+    return reply_encoded(request, to_json(value), status)
+
+
+def reply_encoded(request: Any, body: bytes, status: int = 200) -> bytes:
+    """The same for a body that is JSON already."""
+    request.setResponseCode(status)
+    request.setHeader(b"Content-Type", b"application/json; charset=utf-8")
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    request.setHeader(b"Cache-Control", b"no-store")
+    request.setHeader(b"X-Content-Type-Options", b"nosniff")
+    return body
+
+
+def reply_error(request: Any, status: int, code: str, message: str) -> bytes:
+    """The body of an error."""
+    return reply(request, error_shape(code, message), status)
+
+
+def error_shape(code: str, message: str) -> dict[str, dict[str, str]]:
+    """An error as every HTTP face answers it."""
+    return {"error": {"code": code, "message": message}}
+
+
+def to_json(value: Any) -> bytes:
+    """JSON; NaN and the infinities, which it does not have, are null."""
+    try:
+        return _dumps(value)
+    except ValueError:
+        return _dumps(_finite(value))
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return value
+
+
+def json_body(request: Any) -> Any:
+    """The request's body, which is JSON; None if there is no body."""
+    raw = request.content.read()
+    if not raw.strip():
+        return None
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"the request's body is no JSON: {error}") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no value in JSON")
+
+
+def _answer_failure(request: Any, failure: Failure) -> bytes:
+    from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+    error = failure.value
+    if isinstance(error, SisockError):
+        return reply_error(request, error.status, error.uri, str(error))
+    if isinstance(error, MethodNotAllowed):
+        allowed = sorted(error.valid_methods or ())
+        request.setHeader(b"Allow", ", ".join(allowed).encode("ascii"))
+        message = f"{_text(request.method)} is not allowed at {_text(request.path)}; allowed: {', '.join(allowed)}"
+        return reply_error(request, 405, _SLUGS[405], message)
+    if isinstance(error, HTTPException) and error.code in _SLUGS:
+        message = f"there is nothing at {_text(request.path)}" if error.code == 404 else "the request is not understood"
+        return reply_error(request, error.code, _SLUGS[error.code], message)
+    log.failure("{method} {path} failed", failure, method=_text(request.method), path=_text(request.path))
+    return reply_error(request, 500, "internal", "an error inside the server; its log has the traceback")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")[:200]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Who may ask: the names in a request's Host, with any port, and the foreign origins whose pages may do more than GET."""
+
+    hosts: frozenset[str] = LOOPBACK
+    origins: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> Policy:
+        """The policy of a site that is also called by these names: `bridge`, `192.0.2.7`, `fd00::1`."""
+        names = {_bracketed(name.lower()) for name in hosts}
+        for name in names:
+            match = _HOST.fullmatch(name)
+            if match is None or match[2]:
+                raise InvalidArgument(f"{name!r:.80} is no host: write a name or an address, without scheme and port")
+        for origin in origins:
+            if not re.fullmatch(r"https?://[^/\s]+/?", origin):
+                raise InvalidArgument(f"{origin!r:.80} is no origin: write https://name or https://name:port")
+        return cls(LOOPBACK | names, frozenset(origin.lower().rstrip("/") for origin in origins))
+
+    def knows_host(self, request: IRequest) -> bool:
+        """Whether the request names this server. A page whose own name was pointed at our address (DNS rebinding) does not."""
+        headers = _headers(request, b"host")
+        match = _HOST.fullmatch(headers[0].lower()) if len(headers) == 1 else None
+        return match is not None and match[1] in self.hosts
+
+    def knows_origin(self, request: IRequest) -> bool:
+        """Whether the request comes from a program, from a page of this very server or from an origin that is allowed."""
+        host = [name.lower() for name in _headers(request, b"host")]
+        return all(
+            origin in self.origins or [origin.partition("://")[2]] == host
+            for origin in (text.lower() for text in _headers(request, b"origin"))
+        )
+
+
+def _bracketed(name: str) -> str:
+    return f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
+
+
+def _headers(request: Any, name: bytes) -> list[str]:
+    return [raw.decode("latin-1") for raw in request.requestHeaders.getRawHeaders(name, [])]
+
+
+class _Guard(Resource):
+    """Lets only those requests through to an application that it may see."""
+
+    isLeaf = True  # noqa: N815
+
+    def __init__(self, inner: Any, policy: Policy, max_body: int) -> None:
+        super().__init__()
+        self._inner, self._policy, self._max_body = inner, policy, max_body
+
+    def render(self, request: Any) -> Any:
+        refusal = self._refusal(request)
+        if refusal is None:
+            return self._inner.render(request)
+        request.write(reply_error(request, *refusal))
+        request.finish()
+        return server.NOT_DONE_YET
+
+    def _refusal(self, request: Any) -> tuple[int, str, str] | None:
+        if not self._policy.knows_host(request):
+            return 403, "bad_host", "this server does not go by the name in the request's Host. Add it to the server's hosts."
+        if request.method not in (b"GET", b"HEAD") and not self._policy.knows_origin(request):
+            return 403, "bad_origin", "pages of the request's Origin may not do this here. Add it to the allowed origins."
+        if request.received > self._max_body:
+            return 413, "too_large", f"the request's body is over the limit of {self._max_body} bytes"
+        try:
+            b"/".join(request.postpath).decode("utf-8")
+        except UnicodeDecodeError:
+            return 400, "bad_path", "the request's path is not UTF-8"
+        return None
+
+
+class _Request(server.Request):
+    """A request that keeps no more of its body than the site allows."""
+
+    received = 0
+
+    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
+        self.received += len(data)
+        channel: Any = self.channel
+        limit = channel.site.max_body
+        if self.received <= limit:
+            super().handleContentChunk(data)
+        elif self.received > PATIENCE * limit:
+            channel.transport.abortConnection()
+
+
+class _Site(server.Site):
+    requestFactory = _Request  # noqa: N815
+    noisy = False
+
+    def __init__(self, resource: Resource, max_body: int) -> None:
+        super().__init__(resource, parsePOSTFormSubmission=False)
+        self.max_body = max_body
+
+    def getContentFile(self, _length: int | None) -> BytesIO:  # noqa: N802
+        # In memory, as the limit is small: twisted's own choice would write to a disk in the reactor's thread.
+        return BytesIO()
+
+    def log(self, request: Any) -> None:
+        # Neither the query nor a header: secrets can stand there.
+        log.debug("{method} {path} {status}", method=_text(request.method), path=_text(request.path), status=request.code)
+
+
+def site(app: Klein, policy: Policy | None = None, max_body: int = MAX_BODY) -> server.Site:
+    """The application behind its checks, for a port to listen with. `max_body` is in bytes."""
+    return _Site(_Guard(app.resource(), policy or Policy(), max_body), max_body)
+
+
+def listen(
+    app: Klein,
+    host: str,
+    port: int,
+    *,
+    policy: Policy | None = None,
+    max_body: int = MAX_BODY,
+) -> IListeningPort:
+    """Serves the application at this address; port 0 is any free one. Raises PortTaken, or SetupError for another hindrance."""
+    from twisted.internet import reactor
+
+    net: Any = reactor
+    try:
+        listening: IListeningPort = net.listenTCP(port, site(app, policy, max_body), interface=host)
+    except CannotListenError as error:
+        if getattr(error.socketError, "errno", None) == EADDRINUSE:
+            raise PortTaken(f"another program listens on {host}:{port}. Stop it, or choose another port.") from error
+        raise SetupError(f"nothing can listen on {host}:{port}: {error.socketError}") from error
+    return listening

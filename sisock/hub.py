@@ -1,0 +1,251 @@
+"""The hub: it keeps the list of data nodes, tells of their coming and going, and settles who serves a name.
+
+It runs as a component inside the router, so that the router and the list live and die together: after a restart every
+node joins anew and is listed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import CallDetails, CallOptions, PublishOptions, RegisterOptions
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from sisock import uris
+from sisock.errors import InvalidArgument, NotAuthorized, NotRegistered, Superseded
+from sisock.session import raises_on_the_wire
+from sisock.users import Users
+
+# How long the holder of a claimed name has to show that it is alive, and then to go, in seconds.
+ALIVE_WITHIN = 2
+LEAVES_WITHIN = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A node in the list, and the session that serves it. `instance` and `start` are what it told when it was added."""
+
+    name: str
+    description: str
+    session: int
+    authid: str | None
+    instance: str | None = None
+    start: int = 0
+
+    def to_wire(self) -> dict[str, str]:
+        """The node as consumers see it."""
+        return {"name": self.name, "description": self.description}
+
+
+class Roster:
+    """The nodes that are there, oldest first."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(tuple(self._entries.values()))
+
+    def get(self, name: str) -> Entry | None:
+        """The node of that name."""
+        return self._entries.get(name)
+
+    def add(self, entry: Entry) -> bool:
+        """Lists a node; False if its name is taken."""
+        if entry.name in self._entries:
+            return False
+        self._entries[entry.name] = entry
+        return True
+
+    def remove(self, name: str, session: int) -> Entry | None:
+        """Takes the node off the list if that session has it, and answers it."""
+        entry = self._entries.get(name)
+        if entry is None or entry.session != session:
+            return None
+        return self._entries.pop(name)
+
+    def of(self, session: int) -> list[Entry]:
+        """All nodes of a session."""
+        return [entry for entry in self if entry.session == session]
+
+
+class Hub(ApplicationSession):
+    """The router component that answers data_node.* and consumer.get_data_node."""
+
+    log = Logger()
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self.users = Users(Path(config.extra["users"]))
+        self.roster = Roster()
+        self._leaving: dict[int, list[Deferred[None]]] = {}
+
+    async def onJoin(self, details: Any) -> None:  # noqa: N802
+        """Subscribes to leaving sessions before it answers anyone, so that none is missed."""
+        await self.subscribe(self._session_left, "wamp.session.on_leave")
+        with_caller = RegisterOptions(details_arg="details")
+        for procedure, name in (
+            (self.add_data_node, uris.ADD),
+            (self.subtract_data_node, uris.SUBTRACT),
+            (self.claim, uris.CLAIM),
+            (self.get_data_node, uris.GET_DATA_NODE),
+        ):
+            await self.register(raises_on_the_wire(procedure), name, with_caller)
+
+    async def add_data_node(
+        self,
+        name: str,
+        description: str = "",
+        session_id: int | None = None,
+        instance: str | None = None,
+        start: int = 0,
+        *,
+        details: CallDetails,
+    ) -> bool:
+        """`data_node.add`: lists a node and tells consumers; False if the name is taken.
+
+        The node is the caller's: the session is the one that the router discloses, whatever the call says. The caller
+        must hold both of the node's procedures.
+        """
+        uris.check_node_name(name)
+        if not isinstance(description, str):
+            raise InvalidArgument("a node's description is text")
+        self._check_may_serve(details, name)
+        if self.roster.get(name):
+            return False
+        for procedure in (uris.get_fields(name), uris.get_data(name)):
+            if await self._holder(procedure) != details.caller:
+                raise NotRegistered(f"register {procedure} before you add the node {name!r}")
+        entry = Entry(name, description, details.caller, details.caller_authid, instance, start)
+        if not self.roster.add(entry):
+            return False
+        self.log.info("{name} joined (session {session})", name=name, session=entry.session)
+        await self._tell(uris.ADDED, entry)
+        return True
+
+    async def subtract_data_node(self, name: str, session_id: int | None = None, *, details: CallDetails) -> None:
+        """`data_node.subtract`: takes a node of the caller off the list; an unknown one is a warning."""
+        entry = self.roster.remove(name, details.caller) if isinstance(name, str) else None
+        if entry is None:
+            self.log.warn("session {session} has no node {name!r} to subtract", session=details.caller, name=name)
+            return
+        await self._left(entry)
+
+    async def get_data_node(self, *, details: CallDetails) -> list[dict[str, str]]:
+        """`consumer.get_data_node`: the nodes that are there, oldest first."""
+        return [entry.to_wire() for entry in self.roster]
+
+    async def claim(self, name: str, instance: str, start: int = 0, *, details: CallDetails) -> bool:
+        """`data_node.claim`: frees a name whose holder is dead, or is an older start of the caller's own instance.
+
+        True once the name is free. False while another instance holds it and answers. Superseded if a newer start of
+        the same instance does.
+        """
+        uris.check_node_name(name)
+        if not isinstance(instance, str) or not isinstance(start, int):
+            raise InvalidArgument("claim takes a name, an instance (text) and a start (a whole number)")
+        self._check_may_serve(details, name)
+        entry = self.roster.get(name)
+        holder = await self._any_holder(name)
+        if holder is None:
+            holder = entry.session if entry else None
+        if holder is None or holder == details.caller:
+            return True
+        listed = entry is not None and entry.session == holder
+        if entry is not None and listed and (entry.authid, entry.instance) == (details.caller_authid, instance):
+            if entry.start > start:
+                raise Superseded(f"{name}: start {entry.start} of this node serves its name; this is start {start}, and leaves")
+        elif await self._answers(name):
+            return False
+        await self._end(holder, name)
+        return True
+
+    def _check_may_serve(self, details: CallDetails, name: str) -> None:
+        user = self.users.get(details.caller_authid)
+        if user is None or user.role != details.caller_authrole or not user.may_serve(name):
+            raise NotAuthorized(f"{details.caller_authid} may not serve a node named {name!r}")
+
+    async def _holder(self, procedure: str) -> int | None:
+        """The session that has registered a procedure."""
+        registration = await self.call("wamp.registration.match", procedure)
+        if registration is None:
+            return None
+        try:
+            callees = await self.call("wamp.registration.list_callees", registration)
+        except ApplicationError as error:
+            if error.error == ApplicationError.NO_SUCH_REGISTRATION:
+                return None
+            raise
+        return callees[0] if callees else None
+
+    async def _any_holder(self, name: str) -> int | None:
+        for procedure in (uris.get_fields(name), uris.get_data(name)):
+            holder = await self._holder(procedure)
+            if holder is not None:
+                return holder
+        return None
+
+    async def _answers(self, name: str) -> bool:
+        """Whether the node's holder answers get_fields in time; an error of the node's own is an answer, too."""
+        from twisted.internet import reactor
+
+        asked = self.call(uris.get_fields(name), -1.0, 0.0, options=CallOptions(timeout=ALIVE_WITHIN + 1))
+        try:
+            await asked.addTimeout(ALIVE_WITHIN, reactor)
+        except DeferredTimeout:
+            return False
+        except ApplicationError as error:
+            # An error of the node's own is an answer, too.
+            return error.error not in (ApplicationError.CANCELED, ApplicationError.NO_SUCH_PROCEDURE, ApplicationError.TIMEOUT)
+        return True
+
+    async def _end(self, session: int, name: str) -> None:
+        """Ends a session and waits until it has left: by GOODBYE, and if that is not answered, by closing its transport."""
+        from twisted.internet import reactor
+
+        self.log.warn("{name}: session {session} is ended, another one takes over", name=name, session=session)
+        left: Deferred[None] = Deferred()
+        self._leaving.setdefault(session, []).append(left)
+        try:
+            await self.call("wamp.session.kill", session, reason=Superseded.uri, message=f"another process took over {name}")
+        except ApplicationError as error:
+            if error.error == ApplicationError.NO_SUCH_SESSION:
+                return
+            raise
+        patience = deferLater(reactor, LEAVES_WITHIN, self._cut, session)
+        try:
+            await left
+        finally:
+            patience.addErrback(lambda failure: failure.trap(CancelledError))
+            patience.cancel()
+
+    def _cut(self, session: int) -> None:
+        """Closes the transport under a session whose process does not even answer GOODBYE (stopped, or off the network).
+
+        WAMP has no procedure for it, so this reaches for the router that hosts the hub.
+        """
+        found = self._transport._router._session_id_to_session.get(session)
+        if found is not None and found._transport is not None:
+            found._transport.abort()
+
+    async def _session_left(self, session: int, *_: Any) -> None:
+        for entry in self.roster.of(session):
+            self.roster.remove(entry.name, session)
+            await self._left(entry)
+        for waiting in self._leaving.pop(session, []):
+            waiting.callback(None)
+
+    async def _left(self, entry: Entry) -> None:
+        self.log.info("{name} left (session {session})", name=entry.name, session=entry.session)
+        await self._tell(uris.SUBTRACTED, entry)
+
+    async def _tell(self, topic: str, entry: Entry) -> None:
+        await self.publish(topic, entry.to_wire(), options=PublishOptions(acknowledge=True))

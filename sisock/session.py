@@ -1,0 +1,291 @@
+"""Sessions: how any program of ours joins the router, stays joined, and speaks errors over it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from autobahn.twisted.rawsocket import WampRawSocketClientFactory
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.twisted.websocket import WampWebSocketClientFactory
+from autobahn.wamp import auth
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.serializer import CBORSerializer
+from autobahn.wamp.types import CallOptions, ComponentConfig
+from twisted.application.internet import ClientService, backoffPolicy
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import Certificate, optionsForClientTLS
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sisock.errors import BY_URI, InvalidArgument, NotAuthorized, NotConnected, SetupError, SisockError, TimedOut, UnknownNode
+from sisock.uris import REALM
+
+log = Logger()
+
+MAX_MESSAGE = 16 * 1024 * 1024
+CALL_TIMEOUT = 30.0
+# On one machine a router is back in seconds, so nobody waits long for the next try.
+MAX_RETRY_DELAY = 2.0
+
+# Reasons for which another try with the same credentials would fail again.
+_REFUSED = (
+    "wamp.error.not_authorized",
+    "wamp.error.no_such_realm",
+    "wamp.error.no_such_principal",
+    "wamp.error.no_auth_method",
+    "wamp.error.authentication_failed",
+    "wamp.error.authentication_denied",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the router is, and as whom to join it.
+
+    `url` is ws://, wss:// or unix:// (the site's raw socket). `certificate` is the file of the certificate to pin for
+    wss; without it the system's authorities are asked.
+    """
+
+    url: str
+    authid: str
+    secret: str
+    realm: str = REALM
+    certificate: Path | None = None
+
+
+class Guest(Protocol):
+    """One that wants a session: told when it has one and when it lost it."""
+
+    async def joined(self, session: Session) -> None:
+        """Called with a session that has joined; an error ends the session, and the connection tries again."""
+
+    def left(self) -> None:
+        """Called when the session is over."""
+
+
+class Session(ApplicationSession):
+    """A joined WAMP session whose calls always come to an end."""
+
+    connection: Connection
+
+    def __init__(self, config: ComponentConfig) -> None:
+        super().__init__(config)
+        self._pending: set[Deferred[Any]] = set()
+
+    def onConnect(self) -> None:  # noqa: N802
+        """Asks to join with WAMP-CRA."""
+        access = self.connection.access
+        self.join(access.realm, authmethods=["wampcra"], authid=access.authid)
+
+    def onChallenge(self, challenge: Any) -> str:  # noqa: N802
+        """Signs the router's challenge."""
+        if challenge.method != "wampcra":
+            raise NotAuthorized(f"the router asks for {challenge.method}, not WAMP-CRA")
+        secret = self.connection.access.secret.encode()
+        if "salt" in challenge.extra:
+            secret = auth.derive_key(secret, challenge.extra["salt"], challenge.extra["iterations"], challenge.extra["keylen"])
+        signature: bytes = auth.compute_wcs(secret, challenge.extra["challenge"].encode())
+        return signature.decode("ascii")
+
+    async def onJoin(self, details: Any) -> None:  # noqa: N802
+        """Hands the session to the guest."""
+        await self.connection.session_joined(self)
+
+    def onLeave(self, details: Any) -> None:  # noqa: N802
+        """Tells the connection why the session ended."""
+        self.connection.session_left(self, details.reason, details.message)
+        self.disconnect()
+
+    def onDisconnect(self) -> None:  # noqa: N802
+        """Fails what still waits for an answer that can no longer come."""
+        for waiting in tuple(self._pending):
+            waiting.errback(NotConnected("the connection to the router was lost while a call waited for its answer"))
+        self.connection.session_left(self, None, None)
+
+    def onUserError(self, failure: Failure, message: str) -> None:  # noqa: N802
+        """Logs an error in a handler that is no error of the wire."""
+        if not failure.check(ApplicationError):
+            log.failure("{message}", failure, message=message)
+
+    async def ask(self, procedure: str, *args: Any, timeout: float = CALL_TIMEOUT, **kwargs: Any) -> Any:  # noqa: ASYNC109
+        """Calls a procedure and answers its result, or raises one of sisock's errors, within `timeout` seconds."""
+        from twisted.internet import reactor
+
+        if not self.is_attached():
+            raise NotConnected
+        # The router's own timeout is coarse; it only frees what it holds for a call that was given up here.
+        options = CallOptions(timeout=int(timeout) + 1)
+        answered: Deferred[Any] = Deferred()
+        self._pending.add(answered)
+        call = self.call(procedure, *args, options=options, **kwargs)
+        call.addBoth(lambda result: None if answered.called else answered.callback(result))
+        try:
+            return await answered.addTimeout(timeout, reactor)
+        except DeferredTimeout:
+            raise TimedOut(f"{procedure} did not answer within {timeout:g} s") from None
+        except ApplicationError as error:
+            raise error_from_wire(error, procedure) from error
+        finally:
+            self._pending.discard(answered)
+
+
+class Connection:
+    """Keeps a session with the router: joins, joins again whenever it is lost, and gives up only when it is refused."""
+
+    def __init__(self, access: Access, guest: Guest) -> None:
+        from twisted.internet import reactor
+
+        self.access = access
+        self.guest = guest
+        self.session: Session | None = None
+        self._ended: Deferred[None] = Deferred()
+        self._service = ClientService(
+            endpoint(reactor, access), self._factory(), retryPolicy=backoffPolicy(0.2, MAX_RETRY_DELAY, 1.5)
+        )
+
+    @property
+    def ended(self) -> Deferred[None]:
+        """Fires when `stop` was called, fails when the router refused the user."""
+        return self._ended
+
+    def start(self) -> None:
+        """Begins to connect."""
+        self._service.startService()
+
+    async def stop(self) -> None:
+        """Leaves, and waits until the transport is closed."""
+        if self.session is not None and self.session.is_attached():
+            self.session.leave()
+        await _maybe(self._service.stopService())
+        self._end(None)
+
+    def fail(self, error: Exception) -> None:
+        """Leaves for good, because of an error that another try would meet again."""
+        self._end(error)
+        stopped = self._service.stopService()
+        if stopped is not None:
+            stopped.addErrback(lambda failure: log.failure("while the connection was closed", failure))
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._ended.called:
+            if error is None:
+                self._ended.callback(None)
+            else:
+                self._ended.errback(error)
+
+    async def session_joined(self, session: Session) -> None:
+        """Called by the session."""
+        self.session = session
+        try:
+            await self.guest.joined(session)
+        except Exception as error:  # noqa: BLE001
+            # Autobahn would log this and leave a session that is joined and of no use.
+            if isinstance(error, SisockError) and isinstance(error, (NotAuthorized, SetupError)):
+                self.fail(error)
+            elif session.is_attached():
+                log.failure("joining did not come to an end; trying again")
+                session.leave()
+
+    def session_left(self, session: Session, reason: str | None, message: str | None) -> None:
+        """Called by the session, once when it left and once when its transport is gone."""
+        if reason in _REFUSED and self.session is None:
+            self.fail(
+                NotAuthorized(f"the router at {self.access.url} refused user {self.access.authid!r}: {message or reason}")
+            )
+        if self.session is session:
+            self.session = None
+            self.guest.left()
+
+    def _factory(self) -> Factory:
+        def make() -> Session:
+            session = Session(ComponentConfig(realm=self.access.realm))
+            session.connection = self
+            return session
+
+        if urlsplit(self.access.url).scheme == "unix":
+            raw = WampRawSocketClientFactory(make, serializer=CBORSerializer())
+            raw.noisy = False
+            return raw
+        web = WampWebSocketClientFactory(make, url=self.access.url, serializers=[CBORSerializer()])
+        web.noisy = False
+        web.setProtocolOptions(
+            autoPingInterval=5, autoPingTimeout=20, maxMessagePayloadSize=MAX_MESSAGE, openHandshakeTimeout=10, tcpNoDelay=True
+        )
+        return web
+
+
+def endpoint(reactor: Any, access: Access) -> IStreamClientEndpoint:
+    """The endpoint of an access: a Unix socket, TCP, or TLS that trusts the pinned certificate alone."""
+    url = urlsplit(access.url)
+    if url.scheme == "unix":
+        return UNIXClientEndpoint(reactor, url.path)
+    if url.scheme not in ("ws", "wss") or not url.hostname:
+        raise SetupError(f"{access.url!r} is no address of a router: it begins with ws://, wss:// or unix://")
+    tcp = HostnameEndpoint(reactor, url.hostname, url.port or (443 if url.scheme == "wss" else 80))
+    if url.scheme == "ws":
+        return tcp
+    trust = None
+    if access.certificate is not None:
+        try:
+            trust = Certificate.loadPEM(access.certificate.read_bytes())
+        except OSError as error:
+            raise SetupError(f"the router's certificate cannot be read: {error}") from error
+    options = optionsForClientTLS(url.hostname, trustRoot=trust) if trust else optionsForClientTLS(url.hostname)
+    return wrapClientTLS(options, tcp)
+
+
+def raises_on_the_wire(procedure: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The procedure as it is registered: its errors reach the caller with their URI and sentence, wrong arguments as well."""
+    signature = inspect.signature(procedure)
+
+    @wraps(procedure)
+    async def registered(*args: Any, **kwargs: Any) -> Any:
+        try:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise InvalidArgument(f"{procedure.__name__}{_public(signature)}: {error}") from None
+            return await procedure(*args, **kwargs)
+        except SisockError as error:
+            raise error_to_wire(error) from error
+
+    return registered
+
+
+def _public(signature: inspect.Signature) -> str:
+    return str(signature.replace(parameters=[p for p in signature.parameters.values() if p.name != "details"])).split(" ->")[0]
+
+
+def error_to_wire(error: SisockError) -> ApplicationError:
+    """The WAMP error of one of ours."""
+    return ApplicationError(error.uri, str(error))
+
+
+def error_from_wire(error: ApplicationError, procedure: str) -> SisockError:
+    """Our error of a WAMP one that a call of this procedure met."""
+    text = " ".join(str(part) for part in error.args) or error.error
+    known: Mapping[str, type[SisockError]] = {
+        "wamp.error.no_such_procedure": UnknownNode,
+        "wamp.error.not_authorized": NotAuthorized,
+        "wamp.error.canceled": NotConnected,
+        "wamp.error.timeout": TimedOut,
+        **BY_URI,
+    }
+    found = known.get(error.error)
+    if found is UnknownNode:
+        return UnknownNode(f"nobody answers {procedure}")
+    return found(text) if found else SisockError(f"{error.error}: {text}")
+
+
+async def _maybe(result: Deferred[Any] | None) -> Any:
+    return None if result is None else await result

@@ -1,0 +1,97 @@
+"""Settings from the environment, read here and nowhere else.
+
+| name | what it sets | default |
+|---|---|---|
+| SISOCK_HOME | the site's folder | ~/.sisock |
+| CROSSBAR_HOST | the router's host, for programs that join it | the site in the home |
+| CROSSBAR_TLS_PORT | the router's port, for `up` and for programs that join it | 8080 |
+| CROSSBAR_OCS_PORT | the port of the plain transport, where `up --ocs` opens it | 8001 |
+| WAMP_USER, WAMP_SECRET | as whom to join; `up` admits this user with this secret | the site's own users |
+| PORT | the bridge's port | 5000 |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sisock.errors import NotConnected, SetupError
+from sisock.home import Home
+from sisock.session import Access
+from sisock.uris import REALM
+from sisock.users import CONSUMER
+
+PORT = 8080
+OCS_PORT = 8001
+BRIDGE_PORT = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment names."""
+
+    home: Home
+    crossbar_host: str | None = None
+    port: int = PORT
+    ocs_port: int = OCS_PORT
+    bridge_port: int = BRIDGE_PORT
+    user: str | None = None
+    secret: str | None = None
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ, home: Home | None = None) -> Settings:
+        """The settings that the environment names; SetupError for a port that is none."""
+        return cls(
+            home or Home.default(environ),
+            environ.get("CROSSBAR_HOST") or None,
+            _port(environ, "CROSSBAR_TLS_PORT", PORT),
+            _port(environ, "CROSSBAR_OCS_PORT", OCS_PORT),
+            _port(environ, "PORT", BRIDGE_PORT),
+            environ.get("WAMP_USER") or None,
+            environ.get("WAMP_SECRET") or None,
+        )
+
+    def consumer(self, authid: str = CONSUMER) -> Access:
+        """How to join as a consumer: the site in the home, or the router that CROSSBAR_HOST names."""
+        if self.crossbar_host:
+            return self._remote()
+        run = self.home.run()
+        if run is None:
+            raise NotConnected(f"no site runs in {self.home.path}. Start one with `sisock up`, or name its folder with --home.")
+        if self.user and self.secret:
+            return Access(run.local, self.user, self.secret, run.realm)
+        user = self.home.users.ensure(authid, "consumer")
+        return Access(run.local, user.authid, user.secret, run.realm)
+
+    def node(self, name: str) -> Access:
+        """How a node of that name joins: as a user of its own in the home's site, or as WAMP_USER elsewhere."""
+        if self.crossbar_host:
+            return self._remote()
+        run = self.home.run()
+        realm = run.realm if run else REALM
+        if self.user and self.secret:
+            return Access(f"unix://{self.home.socket}", self.user, self.secret, realm)
+        user = self.home.users.ensure(f"node:{name}", "node", name)
+        if not user.may_serve(name):
+            raise SetupError(
+                f"the user {user.authid!r} in {self.home.users.path} has the role {user.role} "
+                "and may not serve a node of that name. Edit the file."
+            )
+        return Access(f"unix://{self.home.socket}", user.authid, user.secret, realm)
+
+    def _remote(self) -> Access:
+        if not (self.user and self.secret):
+            raise SetupError("CROSSBAR_HOST names a router elsewhere; WAMP_USER and WAMP_SECRET must say as whom to join it.")
+        host = f"[{self.crossbar_host}]" if ":" in str(self.crossbar_host) else self.crossbar_host
+        pinned = self.home.certificate
+        return Access(f"wss://{host}:{self.port}/ws", self.user, self.secret, certificate=pinned if pinned.exists() else None)
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name)
+    if not text:
+        return default
+    if not text.isdecimal() or len(text) > 5 or not 0 < int(text) < 65536:
+        raise SetupError(f"{name}={text} in the environment is no port number")
+    return int(text)

@@ -1,0 +1,258 @@
+"""`sisock up`: brings a whole site up, says when it is ready, and takes it down again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+
+from autobahn.twisted.util import sleep
+
+from sisock.consumer import Consumer
+from sisock.errors import SetupError, SisockError, TimedOut
+from sisock.home import Home, Run
+from sisock.router import certificate
+from sisock.router.config import Listeners, render
+from sisock.session import Access
+from sisock.settings import Settings
+from sisock.site import ports
+from sisock.site.supervisor import Supervisor
+from sisock.uris import BASE_URI, REALM
+from sisock.users import CONSUMER, SERVER, User
+
+LISTENERS = ("ws", "ocs", "bridge")
+READY_WITHIN = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `up` was asked for."""
+
+    settings: Settings
+    host: str = "127.0.0.1"
+    port: int | None = None
+    bridge_port: int | None = None
+    ocs_port: int | None = None
+    ocs: bool = False
+    auto_ports: bool = False
+    nodes: tuple[str, ...] = ("weather", "sensors")
+    bridge: bool = True
+    tls: bool = False
+    realm: str = REALM
+    insecure: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Home:
+        """Where the site's state is."""
+        return self.settings.home
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only programs on this machine can reach the site."""
+        return is_loopback(self.host)
+
+    def check(self) -> None:
+        """Refuses to listen beyond this machine without TLS where nobody asked for it."""
+        for name in self.insecure:
+            if name not in LISTENERS:
+                raise SetupError(f"--insecure {name}: there is no such listener. There are {', '.join(LISTENERS)}.")
+        if self.loopback:
+            return
+        if not self.tls and "ws" not in self.insecure:
+            raise SetupError(
+                f"listening on {self.host} needs TLS, since secrets and data would cross the network in the clear. "
+                "Add --tls, or --insecure ws if the network is trusted."
+            )
+        if self.ocs and "ocs" not in self.insecure:
+            raise SetupError(f"the plain transport on {self.host} admits anybody without TLS. Add --insecure ocs to have it.")
+
+    def with_ports(self) -> Plan:
+        """The plan with every port chosen and found free."""
+
+        def chosen(given: int | None, default: int, host: str, what: str, option: str) -> int:
+            port = given or (ports.free(host) if self.auto_ports else default)
+            ports.check(host, port, what, option)
+            return port
+
+        settings = self.settings
+        return replace(
+            self,
+            port=chosen(self.port, settings.port, self.host, "the router", "--port"),
+            ocs_port=chosen(self.ocs_port, settings.ocs_port, self.host, "the plain transport", "--ocs-port")
+            if self.ocs
+            else None,
+            bridge_port=chosen(self.bridge_port, settings.bridge_port, self.bridge_host, "the bridge", "--bridge-port")
+            if self.bridge
+            else None,
+        )
+
+    @property
+    def bridge_host(self) -> str:
+        """Where the bridge listens: it has no token yet, so it leaves this machine only when it is told to."""
+        return self.host if "bridge" in self.insecure else "127.0.0.1"
+
+    @property
+    def shown_host(self) -> str:
+        """The host by which a program on this machine reaches the router."""
+        if self.host in ("127.0.0.1", "0.0.0.0", "::", "::1", ""):  # noqa: S104
+            return "localhost" if self.host != "::1" else "[::1]"
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Router:
+    """The site's router: its home prepared, and the command that runs it."""
+
+    def __init__(self, plan: Plan) -> None:
+        home, settings = plan.home, plan.settings
+        home.make()
+        users = home.users
+        if settings.user and settings.secret:
+            known = users.get(settings.user)
+            role = known.role if known else ("consumer" if settings.user == CONSUMER else "server")
+            users.add(User(settings.user, role, settings.secret, known.nodes if known else ()), keep=False)
+        self.server = users.ensure(SERVER, "server")
+        self.consumer = users.ensure(CONSUMER, "consumer")
+        self.bridge = users.ensure("bridge", "consumer")
+        key = home.crossbar / "server_key.pem"
+        if plan.tls:
+            certificate.ensure(home.certificate, key, [] if plan.host in ("0.0.0.0", "::", "") else [plan.host])  # noqa: S104
+        self.listeners = Listeners(
+            plan.host,
+            plan.port or settings.port,
+            home.socket,
+            plan.realm,
+            plan.ocs_port,
+            home.certificate if plan.tls else None,
+            key if plan.tls else None,
+            tuple(dict.fromkeys([plan.shown_host])),
+        )
+        page = Path(__file__).parent.parent / "page"
+        (home.crossbar / "config.json").write_text(render(self.listeners, users.path, page))
+        home.socket.unlink(missing_ok=True)
+
+    @property
+    def url(self) -> str:
+        """The address of the WebSocket, for programs on this machine."""
+        host = self.listeners.names[0]
+        return f"{'wss' if self.listeners.certificate else 'ws'}://{host}:{self.listeners.port}/ws"
+
+    @property
+    def page(self) -> str:
+        """The address of the web page."""
+        return self.url.replace("ws", "http", 1).removesuffix("ws")
+
+    @staticmethod
+    def command(home: Home) -> list[str]:
+        """The command that runs the router in a home."""
+        # At level info Crossbar logs HTTP headers at each join, secrets included.
+        return [str(Path(sys.executable).with_name("crossbar")), "start", "--cbdir", str(home.crossbar), "--loglevel", "warn"]
+
+
+class Site:
+    """A running site."""
+
+    def __init__(self, plan: Plan) -> None:
+        plan.check()
+        self.plan = plan.with_ports()
+        self.home = plan.home
+        self.router = Router(self.plan)
+        self.supervisor = Supervisor(self.home.logs, self._part_started)
+        self.ready = False
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("WAMP_", "CROSSBAR_"))}
+        environment.update(SISOCK_HOME=str(self.home.path), PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
+        program = [sys.executable, "-m", "sisock"]
+        self.supervisor.add_part("router", Router.command(self.home), environment)
+        for node in self.plan.nodes:
+            self.supervisor.add_part(node, [*program, "run", node], environment)
+        if self.plan.bridge:
+            where = ["--host", self.plan.bridge_host, "--port", str(self.plan.bridge_port)]
+            self.supervisor.add_part("bridge", [*program, "bridge", *where], environment)
+
+    def run_file(self) -> Run:
+        """What run.json tells of the site now."""
+        router = self.router
+        return Run(
+            ws=router.url,
+            realm=self.plan.realm,
+            base_uri=BASE_URI,
+            page=router.page,
+            bridge=f"http://{_bridge_name(self.plan.bridge_host)}:{self.plan.bridge_port}" if self.plan.bridge else None,
+            local=f"unix://{self.home.socket}",
+            certificate=str(self.home.certificate) if self.plan.tls else None,
+            consumer={"authid": router.consumer.authid, "secret": router.consumer.secret},
+            server={"authid": router.server.authid, "secret": router.server.secret},
+            pids=self.supervisor.pids(),
+        )
+
+    def _part_started(self) -> None:
+        self.home.write_run(self.run_file())
+
+    def start(self) -> None:
+        """Starts all parts."""
+        self.supervisor.startService()
+
+    async def stop(self) -> None:
+        """Ends all parts."""
+        await self.supervisor.stop()
+        self.home.forget_run()
+
+    async def wait_until_ready(self) -> None:
+        """Waits until the hub lists every node and the bridge answers; TimedOut says what is missing and where to look."""
+        missing = ["router"]
+        consumer = Consumer(
+            Access(f"unix://{self.home.socket}", self.router.consumer.authid, self.router.consumer.secret, self.plan.realm)
+        )
+        consumer.connect()
+        try:
+            for _ in range(int(READY_WITHIN / 0.1)):
+                missing = await self._still_missing(consumer)
+                if not missing:
+                    self.ready = True
+                    return
+                await sleep(0.1)
+        finally:
+            await consumer.stop()
+        logs = ", ".join(str(self.home.logs / f"{part}.log") for part in missing)
+        raise TimedOut(f"{', '.join(missing)} did not come up within {READY_WITHIN:g} s. See {logs}")
+
+    async def _still_missing(self, consumer: Consumer) -> list[str]:
+        try:
+            listed = {node["name"] for node in await consumer.nodes()}
+        except SisockError:
+            return ["router"]
+        missing = [node for node in self.plan.nodes if self.plan.names.get(node, node) not in listed]
+        if self.plan.bridge and not await _bridge_answers(self.plan):
+            missing.append("bridge")
+        return missing
+
+
+def _bridge_name(host: str) -> str:
+    return "localhost" if is_loopback(host) or host in ("0.0.0.0", "::") else host  # noqa: S104
+
+
+async def _bridge_answers(plan: Plan) -> bool:
+    from twisted.internet import reactor
+    from twisted.web.client import Agent, HTTPConnectionPool, readBody
+
+    host = "127.0.0.1" if plan.bridge_host in ("0.0.0.0", "::") else plan.bridge_host  # noqa: S104
+    agent = Agent(reactor, connectTimeout=2, pool=HTTPConnectionPool(reactor, persistent=False))
+    try:
+        response = await agent.request(b"GET", f"http://{host}:{plan.bridge_port}/".encode())
+        await readBody(response)
+    except Exception:  # noqa: BLE001
+        # Whatever kept it from answering, it is asked again.
+        return False
+    return bool(response.code == 200)

@@ -1,0 +1,28 @@
+"""The pytest plugin: the fixture `router`, one router for a whole test run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from sisock.testing.router import Router
+
+
+@pytest.fixture(scope="session")
+def router() -> Iterator[Router]:
+    """A real router with the hub, for all tests of the run."""
+    import pytest_twisted
+    from twisted.internet.defer import Deferred
+
+    from sisock.testing.router import Router
+
+    started = Router()
+    pytest_twisted.blockon(Deferred.fromCoroutine(started.start()))
+    try:
+        yield started
+    finally:
+        pytest_twisted.blockon(Deferred.fromCoroutine(started.stop()))
+        started.remove()

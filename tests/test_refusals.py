@@ -1,0 +1,180 @@
+"""What the router refuses (contracts A1, design 7), tried by plain clients over the wire."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import PublishOptions, RegisterOptions, SubscribeOptions
+
+from tests.plain import BASE, Refused, join
+
+ACKNOWLEDGED = PublishOptions(acknowledge=True)
+NOT_AUTHORIZED = "wamp.error.not_authorized"
+TAKEN = "wamp.error.procedure_already_exists"
+
+
+async def refused(action, error=NOT_AUTHORIZED, also=None):
+    with pytest.raises(ApplicationError) as told:
+        await action
+    assert told.value.error in (error, also)
+
+
+def prefix(session, kind, uri, match="prefix"):
+    if kind == "register":
+        return session.register(print, uri, RegisterOptions(match=match))
+    return session.subscribe(print, uri, SubscribeOptions(match=match))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_consumer_only_calls_and_subscribes(guests):
+    consumer = await guests()
+    for name in ("add", "subtract", "claim"):
+        await refused(consumer.call(f"{BASE}data_node.{name}", "evil", "", 1))
+    await refused(consumer.register(print, f"{BASE}consumer.evil.get_data"))
+    await refused(consumer.register(print, "com.example.anything"))
+    await refused(consumer.publish(f"{BASE}consumer.data_node_added", {"name": "ghost"}, options=ACKNOWLEDGED))
+    await refused(consumer.publish(f"{BASE}consumer.roof.latest", 1, options=ACKNOWLEDGED))
+    await refused(consumer.publish("observatory.x", 1, options=ACKNOWLEDGED))
+    await refused(consumer.subscribe(print, "observatory.x"))
+    await refused(consumer.subscribe(print, "wamp.session.on_join"))
+    await refused(consumer.call("wamp.session.list"))
+    await refused(consumer.call("wamp.session.kill", 1))
+    await refused(consumer.call("sisock.hub.authenticate", "sisock", "server", {}))
+    await refused(consumer.call("sisock.hub.authorize", {}, "", "call", {}))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_consumer_subscribes_by_pattern_to_one_nodes_live_topics_alone(guests):
+    consumer = await guests()
+    for uri in (
+        "",
+        "org.",
+        BASE,
+        f"{BASE}consumer.",
+        f"{BASE}consumer.roof",
+        f"{BASE}consumer.roof.",
+        f"{BASE}consumer.roof.data",
+    ):
+        await refused(prefix(consumer, "subscribe", uri))
+    await refused(prefix(consumer, "subscribe", f"{BASE}consumer..data.t", "wildcard"))
+    await prefix(consumer, "subscribe", f"{BASE}consumer.roof.data.")
+    await consumer.subscribe(print, f"{BASE}consumer.roof.data.t")
+    await consumer.subscribe(print, f"{BASE}consumer.roof.latest")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_registers_exactly_its_own_two_procedures(guests):
+    node = await guests.node("wall.roof")
+    await guests.node("wall.other")
+    for uri in (
+        "consumer.wall.other.get_fields",
+        "consumer.wall.third.get_data",
+        "consumer.wall.roof.more.get_data",
+        "consumer.wall.roof.more",
+        "consumer.wall.get_data",
+        "consumer.get_data_node",
+        "data_node.add",
+    ):
+        # What is registered already is told to be so before the authorizer is asked.
+        await refused(node.register(print, BASE + uri), also=TAKEN)
+    await refused(node.register(print, "com.example.anything"))
+    await refused(prefix(node, "register", f"{BASE}consumer.wall.roof."))
+    await refused(prefix(node, "register", f"{BASE}consumer.wall.roof.get_fields"))
+    await refused(prefix(node, "register", f"{BASE}consumer..roof.get_fields", "wildcard"))
+    await refused(node.register(print, f"{BASE}consumer.wall.roof.get_data", RegisterOptions(force_reregister=True)))
+    await refused(node.register(print, f"{BASE}consumer.wall.roof.get_data"), TAKEN)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_publishes_its_own_topics_alone(guests):
+    node = await guests.node("wall.air")
+    await node.publish(f"{BASE}consumer.wall.air.latest", {}, options=ACKNOWLEDGED)
+    await node.publish(f"{BASE}consumer.wall.air.data.t", {}, options=ACKNOWLEDGED)
+    for uri in (
+        "wall.air.data.t.more",
+        "wall.latest",
+        "wall.air.more.latest",
+        "wall.air.data",
+        "wall.air.data.",
+        "data_node_added",
+    ):
+        with pytest.raises(ApplicationError):
+            await node.publish(f"{BASE}consumer.{uri}", {}, options=ACKNOWLEDGED)
+    await refused(node.call(f"{BASE}consumer.get_data_node"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_node_is_refused_after_the_owner_registered_and_left(guests):
+    """Crossbar's own cache of answers has no user in its key: an answer of ours is never cached."""
+    owner = await guests.node("wall.owned")
+    intruder = await guests.node("wall.intruder")
+    await refused(intruder.register(print, f"{BASE}consumer.wall.owned.get_data"), TAKEN)
+    await owner.quit()
+    for _ in range(2):
+        await refused(intruder.register(print, f"{BASE}consumer.wall.owned.get_data"))
+        await refused(intruder.publish(f"{BASE}consumer.wall.owned.latest", {}, options=ACKNOWLEDGED))
+    again = await guests.node("wall.owned")
+    assert again.is_attached()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_keeps_to_its_two_worlds(guests):
+    server = await guests("server")
+    await server.register(lambda *a: 1, f"{BASE}consumer.old.node.get_data")
+    await server.publish("observatory.x.feeds.y", [{}, {}], options=ACKNOWLEDGED)
+    await prefix(server, "subscribe", "observatory.")
+    for uri in ("com.example.x", "org.simonsobservatories.x", "observatoryx.y", "sisock.hub.fake"):
+        await refused(server.register(print, uri))
+    for uri in ("", "org", "observatory"):
+        await refused(prefix(server, "subscribe", uri))
+    await refused(server.call("wamp.session.list"))
+    await refused(server.subscribe(print, "wamp.session.on_join"))
+
+
+@pytest.mark.parametrize(
+    "user", [("server", "wrong"), ("simonsobs", ""), ("nobody", "secret"), ("hub", "secret"), ("", ""), None], ids=str
+)
+@pytest_twisted.ensureDeferred
+async def test_without_the_secret_nobody_joins(router, user):
+    with pytest.raises(Refused):
+        await join(router.ws, user)
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_realm_is_refused(router):
+    with pytest.raises(Refused):
+        await join(router.ws, (router.server.authid, router.server.secret), realm="crossbar")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_page_of_another_origin_is_refused_and_the_routers_own_is_let_in(router, guests):
+    user = (router.consumer.authid, router.consumer.secret)
+    for origin in ("http://evil.example", "https://localhost.evil.example", "null", "http://localhost:1"):
+        with pytest.raises(Refused):
+            await join(router.ws, user, origin=origin)
+    assert (await guests(origin=router.page.rstrip("/"))).is_attached()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_that_is_taken_away_may_do_nothing_more(guests):
+    import json
+
+    node = await guests.node("wall.revoked")
+    path = guests.router.home.users.path
+    users = json.loads(path.read_text())
+    del users["node:wall.revoked"]
+    path.write_text(json.dumps(users))
+    await refused(node.publish(f"{BASE}consumer.wall.revoked.latest", {}, options=ACKNOWLEDGED))
+    with pytest.raises(Refused):
+        await guests(("node:wall.revoked", "any"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_secrets_stand_in_no_log_and_no_configuration(guests):
+    router = guests.router
+    await guests()
+    for user in (router.consumer, router.server):
+        assert user.secret not in router.output
+        assert user.secret not in (router.home.crossbar / "config.json").read_text()
+    assert router.home.users.path.stat().st_mode & 0o777 == 0o600
