@@ -257,13 +257,13 @@ def _joined(parts: Sequence[Block], name: str) -> Column:
 
 def common_dtype(name: str, columns: Sequence[Column]) -> np.dtype[Any]:
     """The type that holds the values of all of these; InvalidArgument where numbers, booleans and strings meet."""
-    telling = [column for column in columns if not column.is_null] or columns
-    kinds = {column.values.dtype.kind for column in telling}
+    dtypes = [column.values.dtype for column in columns if not column.is_null] or [columns[0].values.dtype]
+    kinds = {dtype.kind for dtype in dtypes}
     if kinds == {"i", "f"}:
         return np.dtype(np.float64)
     if len(kinds) != 1:
         raise InvalidArgument(f"{name} mixes numbers, booleans or strings; a field has one type")
-    return telling[0].values.dtype
+    return dtypes[0]
 
 
 def merge(old: Block, new: Block) -> Block:

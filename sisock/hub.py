@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, CallOptions, PublishOptions, RegisterOptions
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,7 +20,7 @@ from twisted.logger import Logger
 
 from sisock import uris
 from sisock.errors import InvalidArgument, NotAuthorized, NotRegistered, Superseded
-from sisock.session import raises_on_the_wire
+from sisock.session import QuietSession, raises_on_the_wire
 from sisock.users import Users
 
 # How long the holder of a claimed name has to show that it is alive, and then to go, in seconds.
@@ -77,7 +76,7 @@ class Roster:
         return [entry for entry in self if entry.session == session]
 
 
-class Hub(ApplicationSession):
+class Hub(QuietSession):
     """The router component that answers data_node.* and consumer.get_data_node."""
 
     log = Logger()

@@ -27,7 +27,17 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sisock.errors import BY_URI, InvalidArgument, NotAuthorized, NotConnected, SetupError, SisockError, TimedOut, UnknownNode
+from sisock.errors import (
+    BY_URI,
+    InvalidArgument,
+    NotAuthorized,
+    NotConnected,
+    SetupError,
+    SisockError,
+    Superseded,
+    TimedOut,
+    UnknownNode,
+)
 from sisock.uris import REALM
 
 log = Logger()
@@ -73,7 +83,16 @@ class Guest(Protocol):
         """Called when the session is over."""
 
 
-class Session(ApplicationSession):
+class QuietSession(ApplicationSession):
+    """A session that does not log the errors which its procedures raise for their callers."""
+
+    def onUserError(self, failure: Failure, message: str) -> None:  # noqa: N802
+        """Logs an error in a handler that is no error of the wire."""
+        if not failure.check(ApplicationError):
+            log.failure("{message}", failure, message=message)
+
+
+class Session(QuietSession):
     """A joined WAMP session whose calls always come to an end."""
 
     connection: Connection
@@ -111,11 +130,6 @@ class Session(ApplicationSession):
         for waiting in tuple(self._pending):
             waiting.errback(NotConnected("the connection to the router was lost while a call waited for its answer"))
         self.connection.session_left(self, None, None)
-
-    def onUserError(self, failure: Failure, message: str) -> None:  # noqa: N802
-        """Logs an error in a handler that is no error of the wire."""
-        if not failure.check(ApplicationError):
-            log.failure("{message}", failure, message=message)
 
     async def ask(self, procedure: str, *args: Any, timeout: float = CALL_TIMEOUT, **kwargs: Any) -> Any:  # noqa: ASYNC109
         """Calls a procedure and answers its result, or raises one of sisock's errors, within `timeout` seconds."""
@@ -190,7 +204,7 @@ class Connection:
             await self.guest.joined(session)
         except Exception as error:  # noqa: BLE001
             # Autobahn would log this and leave a session that is joined and of no use.
-            if isinstance(error, SisockError) and isinstance(error, (NotAuthorized, SetupError)):
+            if isinstance(error, (NotAuthorized, SetupError, Superseded)):
                 self.fail(error)
             elif session.is_attached():
                 log.failure("joining did not come to an end; trying again")

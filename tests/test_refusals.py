@@ -96,7 +96,6 @@ async def test_a_node_publishes_its_own_topics_alone(guests):
         "wall.latest",
         "wall.air.more.latest",
         "wall.air.data",
-        "wall.air.data.",
         "data_node_added",
     ):
         with pytest.raises(ApplicationError):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 
 from sisock import authorization, uris
+from sisock.session import QuietSession
 from sisock.users import Users
 
 
-class Authenticator(ApplicationSession):
+class Authenticator(QuietSession):
     """The router component that knows the users' secrets."""
 
     def __init__(self, config: Any = None) -> None:
@@ -31,7 +31,7 @@ class Authenticator(ApplicationSession):
         return {"realm": realm, "role": user.role, "secret": user.secret}
 
 
-class Authorizer(ApplicationSession):
+class Authorizer(QuietSession):
     """The router component that is asked before each call, registration, publication and subscription."""
 
     def __init__(self, config: Any = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -24,6 +25,8 @@ from sisock.users import CONSUMER, SERVER, User
 
 LISTENERS = ("ws", "ocs", "bridge")
 READY_WITHIN = 60.0
+
+_REALM = re.compile(r"[A-Za-z][A-Za-z0-9_@.-]{2,254}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Plan:
 
     def check(self) -> None:
         """Refuses to listen beyond this machine without TLS where nobody asked for it."""
+        if not _REALM.fullmatch(self.realm):
+            raise SetupError(f"{self.realm!r} is no realm: it takes three letters, digits or _-@. at least, a letter first.")
         for name in self.insecure:
             if name not in LISTENERS:
                 raise SetupError(f"--insecure {name}: there is no such listener. There are {', '.join(LISTENERS)}.")

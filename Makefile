@@ -1,0 +1,56 @@
+# The words a newcomer tries. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV := $(BIN)/uv
+# What goes to `sisock up`: make run ARGS="--ports auto"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format types lock clean
+
+help: ## List these words.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(READY) ## Make the environment .venv with exactly what is locked.
+
+$(READY): requirements/uv.txt requirements/lock.txt pyproject.toml setup.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "Python's venv is missing: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(UV) pip sync --quiet --compile-bytecode --require-hashes requirements/lock.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## Start a whole site; Ctrl-C stops it.
+	@exec $(BIN)/sisock up $(ARGS)
+
+test: setup ## Run every test.
+	$(BIN)/python -m pytest
+
+lint: setup types ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Type checkers know no package_dir, so they get the packages in the places that their import names say.
+types: setup
+	@rm -rf build/types && mkdir -p build/types/sisock
+	@ln -s $(CURDIR)/sisock/* $(CURDIR)/nodes $(CURDIR)/grafana_bridge build/types/sisock/
+	@mkdir -p build/types/sisock/crossbar && ln -s $(CURDIR)/.crossbar/__init__.py build/types/sisock/crossbar/
+	MYPYPATH=build/types $(BIN)/mypy -p sisock
+
+format: setup ## Bring the code into shape.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup ## Choose the newest versions that fit and pin them.
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate --extra site --extra postgres --group dev --override requirements/overrides.txt pyproject.toml \
+	  -o requirements/lock.txt
+	echo uv | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate - -o requirements/uv.txt
+
+clean: ## Remove the environment and everything that was made.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

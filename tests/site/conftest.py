@@ -1,0 +1,86 @@
+"""A whole site as an operator starts it: `sisock up` as a process, in a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+SISOCK = str(Path(sys.executable).with_name("sisock"))
+PATIENCE = 60
+
+
+def wait(condition, seconds=PATIENCE):
+    """Waits until a condition holds and answers what it gave."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+class Up:
+    """`sisock up` with free ports."""
+
+    def __init__(self, home, *options, env=None):
+        self.home = Path(home)
+        self.env = {**os.environ, "SISOCK_HOME": str(home), **(env or {})}
+        self.process = subprocess.Popen(
+            [SISOCK, "up", "--ports", "auto", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.env
+        )
+
+    def ready(self):
+        self.line = self.process.stdout.readline()
+        assert self.line, self.process.communicate()[1]
+        self.tree = {psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)}
+        return self
+
+    @property
+    def run(self):
+        return json.loads((self.home / "run.json").read_text())
+
+    def sisock(self, *args, check=True, **options):
+        done = subprocess.run([SISOCK, *args], capture_output=True, text=True, env=self.env, timeout=60, **options)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def pid(self, part):
+        if part == "router worker":
+            return psutil.Process(self.run["pids"]["router"]).children()[0].pid
+        return self.run["pids"][part]
+
+    def get(self, path, body=None):
+        request = urllib.request.Request(self.run["bridge"] + path, None if body is None else json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def whole(self):
+        """Whether a consumer reaches every node, through the bridge."""
+        try:
+            nodes = {name.split("::")[0] for name in self.get("/search")}
+        except (OSError, ValueError):
+            return False
+        return nodes >= {"apex_archive", "sensors"}
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.out, self.err = self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    up = Up(tmp_path_factory.mktemp("site")).ready()
+    yield up
+    up.stop()
