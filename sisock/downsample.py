@@ -67,7 +67,8 @@ def _pick(t: Micros, column: Column, max_points: int, method: Method) -> Index:
     there = np.flatnonzero(np.isfinite(numbers))
     if len(there) <= max_points:
         return there
-    x, y = t[there], numbers[there]
+    # Counted from the first row: the library divides in floats, which do not hold every microsecond of a far time.
+    x, y = t[there] - t[there[0]], numbers[there]
     if max_points < 4:
         return there[_extremes(x, y, max(1, max_points // 2))][: max(1, max_points)]
     if method == "lttb":
@@ -87,7 +88,6 @@ def _extremes(x: Micros, y: npt.NDArray[np.float64], buckets: int) -> Index:
 
 def _starts(t: Micros, buckets: int) -> Index:
     """First row of each bucket that has any."""
-    # Counted from the first row: a float does not hold every microsecond of a far time.
     since = t - t[0]
     edges = np.linspace(0.0, float(since[-1]), buckets + 1)[:-1]
     starts = np.unique(np.searchsorted(since, np.ceil(edges).astype(np.int64)))
