@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from tsdownsample import MinMaxDownsampler, MinMaxLTTBDownsampler
+from tsdownsample import MinMaxLTTBDownsampler
 
 from sisock.blocks import Block, Bools, Column
 from sisock.times import Micros
@@ -67,23 +67,27 @@ def _pick(t: Micros, column: Column, max_points: int, method: Method) -> Index:
     there = np.flatnonzero(np.isfinite(numbers))
     if len(there) <= max_points:
         return there
-    # Counted from the first row: the library divides in floats, which do not hold every microsecond of a far time.
+    # Counted from the first row: floats, in which the library divides, do not hold every microsecond of a far time.
     x, y = t[there] - t[there[0]], numbers[there]
-    if max_points < 4:
-        return there[_extremes(x, y, max(1, max_points // 2))][: max(1, max_points)]
-    if method == "lttb":
+    if method == "lttb" and max_points >= 4:
         index: Index = MinMaxLTTBDownsampler().downsample(x, y, n_out=max_points).astype(np.intp)
-    else:
-        index = np.unique(MinMaxDownsampler().downsample(x, y, n_out=max_points - max_points % 2).astype(np.intp))
-    return there[index]
+        return there[index]
+    return there[_extremes(x, y, max(1, max_points // 2))[:max_points]]
 
 
 def _extremes(x: Micros, y: npt.NDArray[np.float64], buckets: int) -> Index:
-    """Rows of the minimum and maximum of each bucket, for so few points that the library does not take them."""
+    """Rows of the first minimum and the first maximum of each bucket.
+
+    The library's MinMaxDownsampler is not asked: it loses rows of the last bucket, the newest among them.
+    """
     starts = _starts(x, buckets)
-    ends = np.append(starts[1:], len(x))
-    rows = [low + find(y[low:high]) for low, high in zip(starts, ends, strict=True) for find in (np.argmin, np.argmax)]
-    return np.unique(np.array(rows, np.intp))
+    rows = np.diff(np.append(starts, len(x)))
+    picked = []
+    for extreme in (np.minimum, np.maximum):
+        at = np.flatnonzero(y == np.repeat(extreme.reduceat(y, starts), rows))
+        # Each bucket has one, so the first at or after its start is its own.
+        picked.append(at[np.searchsorted(at, starts)])
+    return np.unique(np.concatenate(picked))
 
 
 def _starts(t: Micros, buckets: int) -> Index:

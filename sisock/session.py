@@ -92,14 +92,46 @@ class QuietSession(ApplicationSession):
             log.failure("{message}", failure, message=message)
 
 
-class Session(QuietSession):
-    """A joined WAMP session whose calls always come to an end."""
+class AskingSession(QuietSession):
+    """A session whose calls always come to an end, and raise sisock's errors."""
+
+    # Not made in __init__, which old nodes' classes call on Autobahn's own class.
+    _pending: set[Deferred[Any]] | None = None
+
+    async def ask(self, procedure: str, *args: Any, timeout: float = CALL_TIMEOUT, **kwargs: Any) -> Any:  # noqa: ASYNC109
+        """Calls a procedure and answers its result, or raises one of sisock's errors, within `timeout` seconds."""
+        from twisted.internet import reactor
+
+        if not self.is_attached():
+            raise NotConnected
+        # The router's own timeout is coarse; it only frees what it holds for a call that was given up here.
+        options = CallOptions(timeout=int(timeout) + 1)
+        answered: Deferred[Any] = Deferred()
+        if self._pending is None:
+            self._pending = set()
+        self._pending.add(answered)
+        call = self.call(procedure, *args, options=options, **kwargs)
+        call.addBoth(lambda result: None if answered.called else answered.callback(result))
+        try:
+            return await answered.addTimeout(timeout, reactor)
+        except DeferredTimeout:
+            raise TimedOut(f"{procedure} did not answer within {timeout:g} s") from None
+        except ApplicationError as error:
+            raise error_from_wire(error, procedure) from error
+        finally:
+            self._pending.discard(answered)
+
+    def fail_pending(self) -> None:
+        """Fails what still waits for an answer that can no longer come."""
+        for waiting in tuple(self._pending or ()):
+            if not waiting.called:
+                waiting.errback(NotConnected("the connection to the router was lost while a call waited for its answer"))
+
+
+class Session(AskingSession):
+    """The session of a Connection."""
 
     connection: Connection
-
-    def __init__(self, config: ComponentConfig) -> None:
-        super().__init__(config)
-        self._pending: set[Deferred[Any]] = set()
 
     def onConnect(self) -> None:  # noqa: N802
         """Asks to join with WAMP-CRA."""
@@ -126,31 +158,9 @@ class Session(QuietSession):
         self.disconnect()
 
     def onDisconnect(self) -> None:  # noqa: N802
-        """Fails what still waits for an answer that can no longer come."""
-        for waiting in tuple(self._pending):
-            waiting.errback(NotConnected("the connection to the router was lost while a call waited for its answer"))
+        """Fails what still waits, and tells the connection."""
+        self.fail_pending()
         self.connection.session_left(self, None, None)
-
-    async def ask(self, procedure: str, *args: Any, timeout: float = CALL_TIMEOUT, **kwargs: Any) -> Any:  # noqa: ASYNC109
-        """Calls a procedure and answers its result, or raises one of sisock's errors, within `timeout` seconds."""
-        from twisted.internet import reactor
-
-        if not self.is_attached():
-            raise NotConnected
-        # The router's own timeout is coarse; it only frees what it holds for a call that was given up here.
-        options = CallOptions(timeout=int(timeout) + 1)
-        answered: Deferred[Any] = Deferred()
-        self._pending.add(answered)
-        call = self.call(procedure, *args, options=options, **kwargs)
-        call.addBoth(lambda result: None if answered.called else answered.callback(result))
-        try:
-            return await answered.addTimeout(timeout, reactor)
-        except DeferredTimeout:
-            raise TimedOut(f"{procedure} did not answer within {timeout:g} s") from None
-        except ApplicationError as error:
-            raise error_from_wire(error, procedure) from error
-        finally:
-            self._pending.discard(answered)
 
 
 class Connection:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -65,17 +67,32 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], as_json: boo
         serve(start, site.stop)
 
 
+_SCRIPT = """Run a program of the old kind (a sisock.base.DataNodeServer under Autobahn's ApplicationRunner) in the site's
+folder, and start it again whenever it ends."""
+
+
 @click.command()
-@click.argument("node")
+@click.argument("node", required=False)
+@click.option("--script", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help=_SCRIPT)
 @home_option
-def run(node: str) -> None:
+def run(node: str | None, script: Path | None) -> None:
     """Run one data node: NODE is the name of an installed one, or module:Class.
 
     It joins the site in the home, or the router that CROSSBAR_HOST names, and joins again whenever it is lost.
     """
+    if (node is None) == (script is None):
+        raise click.UsageError("name one NODE, or a program with --script FILE")
+    if script is not None:
+        _run_script(script.absolute())
+    else:
+        _run_node(str(node))
+
+
+def _run_node(node: str) -> None:
     from sisock.cli.reacting import log_to_stderr, serve
+    from sisock.naming import Identity
     from sisock.plugins import find_node
-    from sisock.serving import Identity, NodeService
+    from sisock.serving import NodeService
 
     environment = settings()
     # A node finds its own files in the home.
@@ -90,6 +107,23 @@ def run(node: str) -> None:
         return service.ended
 
     serve(start, service.stop)
+
+
+def _run_script(script: Path) -> None:
+    from sisock.cli.reacting import log_to_stderr, serve
+    from sisock.site.supervisor import EchoLogs, Supervisor
+
+    home = settings().home
+    home.make()
+    log_to_stderr()
+    supervisor = Supervisor(EchoLogs())
+    environment = {**os.environ, "SISOCK_HOME": str(home.path), "PYTHONUNBUFFERED": "1"}
+    supervisor.add_part(script.stem, [sys.executable, str(script)], environment, home.path)
+
+    async def start() -> None:
+        supervisor.startService()
+
+    serve(start, supervisor.stop)
 
 
 @click.command()

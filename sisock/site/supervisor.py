@@ -16,8 +16,24 @@ LOG_BYTES = 5_000_000
 LOGS_KEPT = 3
 
 
-class _PartLogs:
-    """Writes what each part prints to a file of its own. The monitor takes it for its logger."""
+class EchoLogs:
+    """Passes on what parts print. The monitor takes it for its logger."""
+
+    def info(self, text: str, *, tag: str, line: str, **_: Any) -> None:
+        """Prints a line of a part."""
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    def failure(self, text: str, **fields: Any) -> None:
+        """Prints why a part could not be started."""
+        sys.stderr.write(f"{fields.get('failure')}\n")
+
+    def close(self) -> None:
+        """Ends nothing: standard output is not ours."""
+
+
+class PartLogs(EchoLogs):
+    """Writes what each part prints to a file of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -40,13 +56,13 @@ class _PartLogs:
 class Supervisor(ProcessMonitor):
     """Keeps parts running. `changed` is called whenever a part was started."""
 
-    def __init__(self, logs: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, logs: EchoLogs, changed: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self.threshold = 2
         self.minRestartDelay = 0.2
         self.maxRestartDelay = 5
         self.killTime = 8
-        self.log = _PartLogs(logs)
+        self.log = logs
         self._changed = changed
 
     def add_part(self, name: str, command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> None:

@@ -19,7 +19,7 @@ from sisock.router.config import Listeners, render
 from sisock.session import Access
 from sisock.settings import Settings
 from sisock.site import ports
-from sisock.site.supervisor import Supervisor
+from sisock.site.supervisor import PartLogs, Supervisor
 from sisock.uris import BASE_URI, REALM
 from sisock.users import CONSUMER, SERVER, User
 
@@ -174,7 +174,7 @@ class Site:
         self.plan = plan.with_ports()
         self.home = plan.home
         self.router = Router(self.plan)
-        self.supervisor = Supervisor(self.home.logs, self._part_started)
+        self.supervisor = Supervisor(PartLogs(self.home.logs), self._part_started)
         self.ready = False
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("WAMP_", "CROSSBAR_"))}
         environment.update(SISOCK_HOME=str(self.home.path), PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")

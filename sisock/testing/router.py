@@ -16,8 +16,9 @@ from twisted.internet.protocol import ProcessProtocol
 from sisock.consumer import Consumer
 from sisock.errors import SisockError, TimedOut
 from sisock.home import Home
+from sisock.naming import Identity
 from sisock.node import DataNode
-from sisock.serving import Identity, NodeService
+from sisock.serving import NodeService
 from sisock.session import Access
 from sisock.settings import Settings
 from sisock.site.up import Plan
