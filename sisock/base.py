@@ -13,6 +13,7 @@ from twisted.internet import threads
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
+from sisock import trace
 from sisock.answering import Answers
 from sisock.errors import NotAuthorized, SisockError
 from sisock.naming import Applicant, Identity, take_name
@@ -24,6 +25,9 @@ from sisock.uris import BASE_URI, uri
 
 _settings = Settings.read()
 _run = _settings.home.run()
+
+if _settings.trace:
+    trace.enable()
 
 SISOCK_HOST: str = _settings.crossbar_host or "localhost"
 SISOCK_PORT: int = _settings.port

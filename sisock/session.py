@@ -27,6 +27,7 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sisock import trace
 from sisock.errors import (
     BY_URI,
     InvalidArgument,
@@ -84,7 +85,24 @@ class Guest(Protocol):
 
 
 class QuietSession(ApplicationSession):
-    """A session that does not log the errors which its procedures raise for their callers."""
+    """A session that does not log the errors which its procedures raise for their callers, and that can be traced."""
+
+    def onOpen(self, transport: Any) -> None:  # noqa: N802
+        """Lets what is sent be seen by the trace."""
+        send = transport.send
+
+        def traced(message: Any) -> Any:
+            trace.show(">", message)
+            return send(message)
+
+        if trace.enabled():
+            transport.send = traced
+        super().onOpen(transport)
+
+    def onMessage(self, msg: Any) -> Any:  # noqa: N802
+        """Lets what is received be seen by the trace."""
+        trace.show("<", msg)
+        return super().onMessage(msg)
 
     def onUserError(self, failure: Failure, message: str) -> None:  # noqa: N802
         """Logs an error in a handler that is no error of the wire."""

@@ -8,6 +8,7 @@
 | CROSSBAR_OCS_PORT | the port of the plain transport, where `up --ocs` opens it | 8001 |
 | WAMP_USER, WAMP_SECRET | as whom to join; `up` admits this user with this secret | the site's own users |
 | PORT | the bridge's port | 5000 |
+| SISOCK_TRACE | 1 prints every call and event of a program with its time | off |
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Settings:
     bridge_port: int = BRIDGE_PORT
     user: str | None = None
     secret: str | None = None
+    trace: bool = False
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ, home: Home | None = None) -> Settings:
@@ -50,6 +52,7 @@ class Settings:
             _port(environ, "PORT", BRIDGE_PORT),
             environ.get("WAMP_USER") or None,
             environ.get("WAMP_SECRET") or None,
+            environ.get("SISOCK_TRACE", "0") not in ("", "0"),
         )
 
     def consumer(self, authid: str = CONSUMER) -> Access:

@@ -44,6 +44,7 @@ LAYERS = {
         "serving",
         "session",
         "settings",
+        "trace",
     ),
     "faces": ("__main__", "cli", "site", "testing"),
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sisock import trace
 from sisock.home import Home
 from sisock.settings import Settings
 
@@ -30,4 +31,7 @@ json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=Tr
 
 def settings() -> Settings:
     """The settings of this call: the environment's, and --home wherever it stands."""
-    return Settings.read(home=click.get_current_context().find_root().meta.get("home"))
+    found = Settings.read(home=click.get_current_context().find_root().meta.get("home"))
+    if found.trace:
+        trace.enable()
+    return found

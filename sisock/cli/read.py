@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sisock.blocks import Block, merge
+from sisock.cli.completion import listed_nodes
 from sisock.cli.options import home_option, json_option, settings
 from sisock.consumer import Consumer
 from sisock.downsample import METHODS
@@ -37,7 +38,7 @@ def ls(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("node")
+@click.argument("node", shell_complete=listed_nodes)
 @home_option
 @json_option
 def fields(node: str, as_json: bool) -> None:
@@ -55,7 +56,7 @@ def fields(node: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("node")
+@click.argument("node", shell_complete=listed_nodes)
 @click.argument("field", nargs=-1, required=True)
 @click.option("--start", default="-1h", show_default=True, help="From when: -10m, 2017-07-14, 2017-07-14T12:30, UNIX seconds.")
 @click.option("--end", default=None, help="Until when, itself not included; as --start.  [open]")

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from sisock.cli.completion import installed_nodes
 from sisock.cli.options import home_option, json_option, settings
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT
 from sisock.uris import REALM
@@ -72,7 +73,7 @@ folder, and start it again whenever it ends."""
 
 
 @click.command()
-@click.argument("node", required=False)
+@click.argument("node", required=False, shell_complete=installed_nodes)
 @click.option("--script", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help=_SCRIPT)
 @home_option
 def run(node: str | None, script: Path | None) -> None:

@@ -1,0 +1,245 @@
+"""The doctor: looks at a site from all sides and says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+from urllib.parse import urlsplit
+
+from cryptography import x509
+
+from sisock.consumer import Consumer
+from sisock.errors import SisockError
+from sisock.home import Run
+from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT, Settings
+from sisock.site import ports
+
+Level = Literal["ok", "note", "warning", "error"]
+
+LITTLE_DISK = 1_000_000_000
+NO_DISK = 50_000_000
+EXPIRES_SOON = 30 * 86400
+# A clock may be so far ahead of files and rows without being wrong, in seconds.
+CLOCK_SLACK = 60.0
+
+# Releases that do not work together (measured).
+CROSSBAR = "26.10.1"
+AUTOBAHN = "26.10.2"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: how it is, and what to do about it."""
+
+    level: Level
+    about: str
+    what: str
+    remedy: str | None = None
+
+
+def look(settings: Settings) -> list[Finding]:
+    """What can be seen without talking to the router: home, secrets, versions, disk, clock, environment, certificate, ports."""
+    looks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _home,
+        _users,
+        _versions,
+        _disk,
+        _clock,
+        _environment,
+        _certificate,
+        _parts,
+        _ports,
+    )
+    return [finding for one in looks for finding in one(settings)]
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    home = settings.home
+    if not home.path.exists():
+        yield Finding("note", "home", f"{home.path} is not there yet", "`sisock up` makes it")
+        return
+    mode = home.path.stat().st_mode & 0o777
+    if mode & 0o077:
+        yield Finding("warning", "home", f"{home.path} is open to other users (mode {mode:o})", f"chmod 700 {home.path}")
+    elif not os.access(home.path, os.W_OK):
+        yield Finding("error", "home", f"{home.path} cannot be written", "choose another with --home, or change its owner")
+    else:
+        yield Finding("ok", "home", str(home.path))
+
+
+def _users(settings: Settings) -> Iterator[Finding]:
+    path = settings.home.users.path
+    if not path.exists():
+        return
+    try:
+        settings.home.users.get("server")
+    except SisockError as error:
+        yield Finding("error", "credentials", str(error), "mend the file, or delete it: a start makes a new one")
+        return
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        yield Finding("error", "credentials", f"{path} holds secrets and other users may read it", f"chmod 600 {path}")
+    else:
+        yield Finding("ok", "credentials", f"{path} is for its owner alone")
+
+
+def _versions(_: Settings) -> Iterator[Finding]:
+    yield Finding("ok", "versions", f"sisock {version('sisock')} on Python {platform.python_version()}")
+    for package, tried in (("autobahn", AUTOBAHN), ("crossbar", CROSSBAR)):
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            yield Finding("note", "versions", f"{package} is not installed", "pip install 'sisock[site]' brings the router")
+            continue
+        if found == tried:
+            yield Finding("ok", "versions", f"{package} {found}")
+        else:
+            yield Finding("warning", "versions", f"{package} {found}; {tried} is the one that was tested", "make setup")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    place = next(folder for folder in (settings.home.path, *settings.home.path.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    level: Level = "error" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
+    yield Finding(level, "disk", f"{free / 1e9:.1f} GB are free in {place}", None if level == "ok" else "make room there")
+
+
+def _clock(settings: Settings) -> Iterator[Finding]:
+    path = settings.home.users.path
+    newest = path.stat().st_mtime if path.exists() else 0.0
+    if newest > time.time() + CLOCK_SLACK:
+        yield Finding("error", "clock", f"this machine's clock is behind {path}", "set the clock (timedatectl set-ntp true)")
+    else:
+        yield Finding("ok", "clock", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+
+
+def _environment(settings: Settings) -> Iterator[Finding]:
+    changed = {
+        "CROSSBAR_HOST": settings.crossbar_host
+        and f"programs join the router at {settings.crossbar_host}, not the one in the home",
+        "CROSSBAR_TLS_PORT": settings.port != PORT and f"the router's port is {settings.port}, not {PORT}",
+        "CROSSBAR_OCS_PORT": settings.ocs_port != OCS_PORT
+        and f"the plain transport's port is {settings.ocs_port}, not {OCS_PORT}",
+        "PORT": settings.bridge_port != BRIDGE_PORT and f"the bridge's port is {settings.bridge_port}, not {BRIDGE_PORT}",
+        "WAMP_USER": settings.user and f"programs join as {settings.user}",
+        "SISOCK_TRACE": settings.trace and "every call and event is printed",
+    }
+    for name, what in changed.items():
+        if what:
+            yield Finding("note", "environment", f"{name} is set: {what}", f"unset {name} if that is not meant")
+    if bool(settings.user) != bool(settings.secret):
+        yield Finding("warning", "environment", "only one of WAMP_USER and WAMP_SECRET is set", "set both, or none")
+
+
+def _certificate(settings: Settings) -> Iterator[Finding]:
+    path = settings.home.certificate
+    if not path.exists():
+        return
+    try:
+        left = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp() - time.time()
+    except ValueError as error:
+        yield Finding(
+            "error", "certificate", f"{path} is no certificate: {error}", "delete it; `sisock up --tls` makes a new one"
+        )
+        return
+    if left < EXPIRES_SOON:
+        yield Finding(
+            "warning", "certificate", f"{path} expires in {left / 86400:.0f} days", "restart `sisock up --tls`: it is renewed"
+        )
+    else:
+        yield Finding("ok", "certificate", f"{path} holds for {left / 86400:.0f} more days")
+
+
+def _parts(settings: Settings) -> Iterator[Finding]:
+    run = _run(settings)
+    if run is None:
+        yield Finding("note", "site", f"no site runs in {settings.home.path}", "`sisock up` starts one")
+        return
+    dead = [part for part, pid in run.pids.items() if not _alive(pid)]
+    if dead:
+        what = f"run.json names processes that are gone: {', '.join(dead)}"
+        yield Finding("error", "site", what, f"start `sisock up` again; the logs are in {settings.home.logs}")
+    else:
+        yield Finding("ok", "site", f"{', '.join(run.pids)} run")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    run = _run(settings)
+    if run is None:
+        for what, port, option in (
+            ("the router", settings.port, "--port"),
+            ("the bridge", settings.bridge_port, "--bridge-port"),
+        ):
+            try:
+                ports.check("127.0.0.1", port, what, option)
+            except SisockError as error:
+                yield Finding("warning", "port", str(error), "sisock up --ports auto")
+            else:
+                yield Finding("ok", "port", f"{port} is free for {what}")
+        return
+    for what, address in (("the router", run.ws), ("the bridge", run.bridge)):
+        if address is None:
+            continue
+        url = urlsplit(address)
+        try:
+            socket.create_connection((url.hostname or "localhost", url.port or 80), timeout=2).close()
+        except OSError as error:
+            yield Finding(
+                "error", "port", f"{what} does not listen at {address}: {error.strerror}", f"see {settings.home.logs}"
+            )
+        else:
+            yield Finding("ok", "port", f"{what} listens at {address}")
+
+
+def _run(settings: Settings) -> Run | None:
+    try:
+        return settings.home.run()
+    except SisockError:
+        return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+async def ask(settings: Settings) -> list[Finding]:
+    """What the router itself says: whether one gets in, which nodes are there and whether each answers."""
+    if _run(settings) is None and not settings.crossbar_host:
+        return []
+    try:
+        consumer = await Consumer(settings.consumer(), call_timeout=5).start(patience=5)
+    except SisockError as error:
+        return [Finding("error", "router", str(error), "check the credentials and the router's log")]
+    findings = [Finding("ok", "router", "one gets in as a consumer")]
+    try:
+        nodes = await consumer.nodes()
+        if not nodes:
+            findings.append(Finding("warning", "nodes", "none is there", "`sisock run NODE` starts one"))
+        for node in nodes:
+            began = time.monotonic()
+            try:
+                catalogue = await consumer.get_fields(node["name"])
+            except SisockError as error:
+                remedy = f"look into {settings.home.logs}, or start it again"
+                findings.append(Finding("error", "nodes", f"{node['name']} does not answer: {error}", remedy))
+            else:
+                took = (time.monotonic() - began) * 1000
+                findings.append(Finding("ok", "nodes", f"{node['name']} has {len(catalogue.fields)} fields ({took:.0f} ms)"))
+    except SisockError as error:
+        findings.append(Finding("error", "router", str(error), f"see {settings.home.logs}"))
+    finally:
+        await consumer.stop()
+    return findings

@@ -1,0 +1,101 @@
+"""The doctor finds what is wrong and says what to do; the trace shows what goes over the wire; the shell completes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from tests.site.conftest import SISOCK, wait
+
+
+def doctor(env, *options):
+    done = subprocess.run([SISOCK, "doctor", "--json", *options], capture_output=True, text=True, env=env, timeout=60)
+    return done.returncode, json.loads(done.stdout)
+
+
+def levels(findings, about):
+    return {finding["level"] for finding in findings if finding["about"] == about}
+
+
+def test_a_well_site_is_well(site):
+    wait(site.whole)
+    status, findings = doctor(site.env)
+    assert status == 0
+    assert {"ok"} == {finding["level"] for finding in findings}
+    assert {"home", "credentials", "versions", "disk", "clock", "site", "port", "router", "nodes"} <= {
+        f["about"] for f in findings
+    }
+    text = site.sisock("doctor").stdout
+    assert "apex_archive has 5 fields" in text
+
+
+def test_each_thing_that_is_wrong_is_found_with_what_to_do(tmp_path):
+    crossbar = tmp_path / ".crossbar"
+    crossbar.mkdir()
+    users = crossbar / "users.json"
+    users.write_text('{"server": {"role": "king", "secret": "x"}}')
+    (crossbar / "server_cert.pem").write_text("no certificate")
+    tmp_path.chmod(0o755)
+    run = {
+        "ws": "ws://localhost:9/ws",
+        "realm": "sisock",
+        "base_uri": "org.simonsobservatory",
+        "page": "",
+        "bridge": None,
+        "local": f"unix://{tmp_path}/none",
+        "certificate": None,
+        "consumer": {"authid": "simonsobs", "secret": "x"},
+        "server": {"authid": "server", "secret": "x"},
+        "pids": {"router": 2**22 + 1},
+    }
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    env = {**os.environ, "SISOCK_HOME": str(tmp_path), "PORT": "5050", "WAMP_USER": "me"}
+    status, findings = doctor(env)
+    assert status == 1
+    assert levels(findings, "home") == {"warning"}
+    assert levels(findings, "credentials") == {"error"}
+    assert levels(findings, "certificate") == {"error"}
+    assert "error" in levels(findings, "site")
+    assert "error" in levels(findings, "port")
+    assert levels(findings, "environment") == {"note", "warning"}
+    assert "error" in levels(findings, "router")
+    assert all(finding["remedy"] for finding in findings if finding["level"] != "ok")
+
+
+def test_files_of_the_future_are_a_clock_that_is_wrong(tmp_path):
+    (tmp_path / ".crossbar").mkdir()
+    users = tmp_path / ".crossbar" / "users.json"
+    users.write_text("{}")
+    users.chmod(0o600)
+    os.utime(users, (time.time() + 86400,) * 2)
+    status, findings = doctor({**os.environ, "SISOCK_HOME": str(tmp_path)})
+    assert status == 1
+    assert levels(findings, "clock") == {"error"}
+
+
+def test_the_trace_prints_calls_and_answers_with_their_times_and_no_secret(site):
+    secret = site.run["consumer"]["secret"]
+    done = subprocess.run([SISOCK, "ls"], env={**site.env, "SISOCK_TRACE": "1"}, capture_output=True, text=True, timeout=60)
+    lines = done.stderr.splitlines()
+    assert any("> Call" in line and "get_data_node" in line for line in lines)
+    assert any("< Result" in line and "apex_archive" in line for line in lines)
+    assert secret not in done.stderr
+    assert site.sisock("ls").stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shells_get_a_script(site, shell):
+    assert "_SISOCK_COMPLETE" in site.sisock("completion", shell).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [("sisock get ap", "apex_archive"), ("sisock run se", "sensors"), ("sisock doc", "doctor")]
+)
+def test_names_are_completed(site, words, found):
+    env = {**site.env, "_SISOCK_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run([SISOCK], env=env, capture_output=True, text=True, timeout=60)
+    assert found in done.stdout
