@@ -36,8 +36,9 @@ from sisock.uris import REALM
 @click.option(
     "--insecure", multiple=True, metavar="LISTENER", help="Let ws, ocs or bridge listen beyond this machine without TLS."
 )
+@click.option("--open/--no-open", "opens", default=None, help="Open the page in a browser.  [if there is a desktop]")
 @json_option
-def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool | None, as_json: bool, **options: Any) -> None:
     """Bring a whole site up: the router with the hub, the nodes, and the bridge for Grafana.
 
     It prints one line when all of it is ready; <home>/run.json then tells programs where it is. Ctrl-C stops it and
@@ -45,7 +46,7 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], as_json: boo
     """
     from sisock.cli.reacting import log_to_stderr, serve
     from sisock.plugins import find_node
-    from sisock.site.up import Plan, Site
+    from sisock.site.up import Plan, Site, has_desktop
 
     chosen = tuple(dict.fromkeys(name for name in nodes.split(",") if name))
     names = {node: find_node(node).name for node in chosen}
@@ -63,7 +64,10 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], as_json: boo
             else:
                 bridge = f", bridge {run.bridge}" if run.bridge else ""
                 listed = ", ".join(names.values())
-                click.echo(f"sisock is ready: page {run.page}, router {run.ws}{bridge}, nodes {listed}. Ctrl-C stops it.")
+                page = site.router.page_with_token
+                click.echo(f"sisock is ready: page {page}, router {run.ws}{bridge}, nodes {listed}. Ctrl-C stops it.")
+                if has_desktop() if opens is None else opens:
+                    click.launch(page)
 
         serve(start, site.stop)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -130,7 +131,8 @@ class Router:
             users.add(User(settings.user, role, settings.secret, known.nodes if known else ()), keep=False)
         self.server = users.ensure(SERVER, "server")
         self.consumer = users.ensure(CONSUMER, "consumer")
-        self.bridge = users.ensure("bridge", "consumer")
+        # The page's token is new at each start; a link with an old one lets nobody in.
+        self._page_user = users.add(User("page", "consumer", secrets.token_urlsafe(18)), keep=False)
         key = home.crossbar / "server_key.pem"
         if plan.tls:
             certificate.ensure(home.certificate, key, [] if plan.host in ("0.0.0.0", "::", "") else [plan.host])  # noqa: S104
@@ -158,6 +160,11 @@ class Router:
     def page(self) -> str:
         """The address of the web page."""
         return self.url.replace("ws", "http", 1).removesuffix("ws")
+
+    @property
+    def page_with_token(self) -> str:
+        """The address that opens the page as its user; the page takes the token out of it at once."""
+        return f"{self.page}#token={self._page_user.authid}:{self._page_user.secret}"
 
     @staticmethod
     def command(home: Home) -> list[str]:
@@ -242,6 +249,12 @@ class Site:
         if self.plan.bridge and not await _bridge_answers(self.plan):
             missing.append("bridge")
         return missing
+
+
+def has_desktop() -> bool:
+    """Whether somebody sits before a screen that a browser can open on."""
+    graphical = sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return graphical and sys.stdout.isatty()
 
 
 def _bridge_name(host: str) -> str:
