@@ -126,6 +126,10 @@ class Home:
             json.dump({"instance": instance, "start": start}, file)
         return instance, start
 
+    def health(self, node: str) -> Path:
+        """The file in which a node's process tells how its sampling goes."""
+        return self.path / "nodes" / f"{quote(node, safe='')}.health.json"
+
     def write_run(self, run: Run) -> None:
         """Writes run.json, for its owner alone."""
         write_private(self.path / "run.json", json.dumps(asdict(run), indent=2) + "\n")

@@ -216,9 +216,8 @@ class Hub(QuietSession):
         try:
             await self.call("wamp.session.kill", session, reason=Superseded.uri, message=f"another process took over {name}")
         except ApplicationError as error:
-            if error.error == ApplicationError.NO_SUCH_SESSION:
-                return
-            raise
+            # It has left already, or somebody else has asked it to.
+            self.log.debug("session {session}: {error}", session=session, error=error)
         patience = deferLater(reactor, LEAVES_WITHIN, self._cut, session)
         try:
             await left
@@ -234,11 +233,18 @@ class Hub(QuietSession):
         found = self._transport._router._session_id_to_session.get(session)
         if found is not None and found._transport is not None:
             found._transport.abort()
+        else:
+            # Nothing is left that could leave.
+            self._release(session)
 
     async def _session_left(self, session: int, *_: Any) -> None:
         for entry in self.roster.of(session):
             self.roster.remove(entry.name, session)
             await self._left(entry)
+        self._release(session)
+
+    def _release(self, session: int) -> None:
+        """Wakes the claims that wait for this session's end."""
         for waiting in self._leaving.pop(session, []):
             waiting.callback(None)
 

@@ -21,12 +21,13 @@ from sisock.uris import check_field_name, check_node_name
 
 @dataclass
 class Health:
-    """How a node's sampling goes."""
+    """How a node's sampling goes; `sampling_since` is when the call that is not back yet began, in UNIX seconds."""
 
     samples: int = 0
     missed: int = 0
     errors: int = 0
     last_error: str | None = None
+    sampling_since: float | None = None
 
 
 class DataNode:
@@ -157,7 +158,7 @@ class DataNode:
 
     def take_sample(self) -> None:
         """Calls `sample` once and keeps its row; an error is counted, kept in `health` and raised."""
-        t = now()
+        t = self.health.sampling_since = now()
         try:
             row = self.sample()
             if row is None:
@@ -170,6 +171,8 @@ class DataNode:
             self.health.errors += 1
             self.health.last_error = f"{type(error).__name__}: {error}"
             raise
+        finally:
+            self.health.sampling_since = None
         self.health.samples += 1
 
     def _split(self, row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -19,6 +21,23 @@ from sisock.node import DataNode
 from sisock.session import Access, Connection, Session
 
 log = Logger()
+
+# How long a node's own code may keep the program from ending, in seconds.
+PATIENCE = 2.0
+
+
+class _DaemonPool(ThreadPool):
+    """Threads that do not keep the program from ending, whatever they wait for."""
+
+    @staticmethod
+    def threadFactory(*args: Any, **kwargs: Any) -> Thread:  # noqa: N802
+        return Thread(*args, **kwargs, daemon=True)
+
+    def leave(self) -> None:
+        """Stops the threads; one that is blocked is left behind."""
+        joining = Thread(target=self.stop, daemon=True)
+        joining.start()
+        joining.join(PATIENCE)
 
 
 class Sampler:
@@ -66,8 +85,8 @@ class NodeService:
         self.identity = identity
         self.connection = Connection(access, self)
         self.announced = False
-        self._own_thread = ThreadPool(1, 1, name=f"{node.name}-sampling")
-        self._readers = ThreadPool(1, READERS, name=f"{node.name}-reading")
+        self._own_thread = _DaemonPool(1, 1, name=f"{node.name}-sampling")
+        self._readers = _DaemonPool(1, READERS, name=f"{node.name}-reading")
         own = type(node).get_data is DataNode.get_data
         self.answers = Answers(node, self._in_reader, trusted=own)
         self._sampler = Sampler(node, self._on_own_thread)
@@ -93,14 +112,18 @@ class NodeService:
         """Leaves the router, ends sampling, and lets the node close what it opened."""
         self._sampler.stop()
         await self.connection.stop()
+        from twisted.internet import reactor
+
         try:
-            await self._on_own_thread(self.node.stop)
+            await self._on_own_thread(self.node.stop).addTimeout(PATIENCE, reactor)
+        except DeferredTimeout:
+            log.warn("{name}: its thread is blocked; stop() is not called", name=self.node.name)
         finally:
             self._stop_threads()
 
     def _stop_threads(self) -> None:
-        self._own_thread.stop()
-        self._readers.stop()
+        self._own_thread.leave()
+        self._readers.leave()
 
     def _in_reader(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
         from twisted.internet import reactor

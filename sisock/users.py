@@ -11,6 +11,7 @@ The file is read again when it changes, so an edit counts for the next join with
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import tempfile
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sisock.errors import SetupError
+
+log = logging.getLogger(__name__)
 
 Role = Literal["node", "consumer", "server"]
 ROLES: tuple[Role, ...] = ("node", "consumer", "server")
@@ -82,13 +85,23 @@ class Users:
             status = self.path.stat()
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
             if stamp != self._stamp:
-                self._users = _parse(self.path, self.path.read_bytes())
+                self._users = self._read()
                 self._stamp = stamp
         except FileNotFoundError:
             self._stamp, self._users = None, {}
         except OSError as error:
             raise SetupError(f"{self.path} cannot be read: {error.strerror}. Mend it, or delete it for a new one.") from error
         return self._users
+
+    def _read(self) -> dict[str, User]:
+        """What the file holds now. An edit that broke it changes nothing while one that was good before is known."""
+        try:
+            return _parse(self.path, self.path.read_bytes())
+        except SetupError as error:
+            if self._stamp is None:
+                raise
+            log.error("%s The users from before count until then.", error)
+            return self._users
 
     def _write(self, users: Mapping[str, User]) -> None:
         listed = {

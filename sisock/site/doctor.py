@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -28,6 +29,8 @@ NO_DISK = 50_000_000
 EXPIRES_SOON = 30 * 86400
 # A clock may be so far ahead of files and rows without being wrong, in seconds.
 CLOCK_SLACK = 60.0
+# A call of sample() that takes longer is told of, in seconds.
+SLOW_SAMPLE = 20.0
 
 # Releases that do not work together (measured).
 CROSSBAR = "26.10.1"
@@ -198,6 +201,24 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding("ok", "port", f"{what} listens at {address}")
 
 
+def _sampling(settings: Settings, node: str) -> Iterator[Finding]:
+    """How the sampling of a node of this home goes, as its process tells."""
+    try:
+        health = json.loads(settings.home.health(node).read_text())
+    except (OSError, ValueError):
+        return
+    log = f"see {settings.home.logs} or the terminal that runs it"
+    if health.get("errors"):
+        what = (
+            f"{node}: sample() raised {health['errors']} times beside {health['samples']} samples, last {health['last_error']}"
+        )
+        yield Finding("warning", "nodes", what, log)
+    since = health.get("sampling_since")
+    if since is not None and time.time() - since > SLOW_SAMPLE:
+        what = f"{node}: sample() has not come back for {time.time() - since:.0f} s"
+        yield Finding("warning", "nodes", what, "its instrument may hang; stop the node and start it again")
+
+
 def _run(settings: Settings) -> Run | None:
     try:
         return settings.home.run()
@@ -238,6 +259,7 @@ async def ask(settings: Settings) -> list[Finding]:
             else:
                 took = (time.monotonic() - began) * 1000
                 findings.append(Finding("ok", "nodes", f"{node['name']} has {len(catalogue.fields)} fields ({took:.0f} ms)"))
+                findings.extend(_sampling(settings, node["name"]))
     except SisockError as error:
         findings.append(Finding("error", "router", str(error), f"see {settings.home.logs}"))
     finally:

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,6 +27,8 @@ from sisock.users import CONSUMER, SERVER, User
 
 LISTENERS = ("ws", "ocs", "bridge")
 READY_WITHIN = 60.0
+# A node that takes longer, or is broken, does not keep the others from being used.
+NODES_WITHIN = 20.0
 
 _REALM = re.compile(r"[A-Za-z][A-Za-z0-9_@.-]{2,254}")
 
@@ -182,7 +185,6 @@ class Site:
         self.home = plan.home
         self.router = Router(self.plan)
         self.supervisor = Supervisor(PartLogs(self.home.logs), self._part_started)
-        self.ready = False
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("WAMP_", "CROSSBAR_"))}
         environment.update(SISOCK_HOME=str(self.home.path), PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
         program = [sys.executable, "-m", "sisock"]
@@ -221,19 +223,23 @@ class Site:
         await self.supervisor.stop()
         self.home.forget_run()
 
-    async def wait_until_ready(self) -> None:
-        """Waits until the hub lists every node and the bridge answers; TimedOut says what is missing and where to look."""
+    async def wait_until_ready(self) -> list[str]:
+        """Waits until the hub lists every node and the bridge answers, and answers the nodes that did not come up.
+
+        TimedOut says that the router or the bridge did not, and where to look.
+        """
         missing = ["router"]
         consumer = Consumer(
             Access(f"unix://{self.home.socket}", self.router.consumer.authid, self.router.consumer.secret, self.plan.realm)
         )
         consumer.connect()
         try:
-            for _ in range(int(READY_WITHIN / 0.1)):
+            began = time.monotonic()
+            while (waited := time.monotonic() - began) < READY_WITHIN:
                 missing = await self._still_missing(consumer)
-                if not missing:
-                    self.ready = True
-                    return
+                nodes_only = not {"router", "bridge"}.intersection(missing)
+                if not missing or (nodes_only and waited > NODES_WITHIN):
+                    return missing
                 await sleep(0.1)
         finally:
             await consumer.stop()
