@@ -1,0 +1,193 @@
+"""Connections and transactions: the one place that knows how the engines are spoken to.
+
+SQLAlchemy keeps the connections; the statements go to the driver itself, since an append of one row is to cost no more
+than its fsync. They are written with `?` for a parameter.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from sisock.errors import SisockError
+from sisock.store.errors import StoreAway, StoreDamaged, StoreFull
+
+# How long a transaction waits for another process's, in seconds.
+BUSY_SECONDS = 30
+
+
+class Tx:
+    """A transaction: what is read in it is one moment's."""
+
+    def __init__(self, cursor: Any, mark: str) -> None:
+        self.cursor = cursor
+        self._mark = mark
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        self.run(sql, *parameters)
+        return list(self.cursor.fetchall())
+
+    def one(self, sql: str, *parameters: Any) -> tuple[Any, ...] | None:
+        """The first row of a query."""
+        self.run(sql, *parameters)
+        row = self.cursor.fetchone()
+        return None if row is None else tuple(row)
+
+    def run(self, sql: str, *parameters: Any) -> int:
+        """Executes a statement; how many rows it touched."""
+        self.cursor.execute(sql if self._mark == "?" else sql.replace("?", self._mark), parameters)
+        return int(self.cursor.rowcount)
+
+    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
+        """Executes a statement for each of several sets of parameters."""
+        self.cursor.executemany(sql if self._mark == "?" else sql.replace("?", self._mark), list(parameters))
+
+
+class Database:
+    """A database of one of the two engines, `sqlite` or `postgresql`."""
+
+    def __init__(self, address: str | Path, *, pool: int = 8) -> None:
+        try:
+            url = make_url(str(address) if "://" in str(address) else f"sqlite:///{Path(address).absolute()}")
+        except ArgumentError as error:
+            raise SisockError(f"{address} is no database's address: {error}") from error
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg2")
+        self.url = url
+        self.engine = url.get_backend_name()
+        if self.engine not in ("sqlite", "postgresql"):
+            raise SisockError(f"the store is kept in SQLite or PostgreSQL, not in {self.engine}")
+        arguments: dict[str, Any] = {"connect_timeout": 10}
+        if self.engine == "sqlite":
+            arguments = {"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False, "cached_statements": 256}
+        # Connections are bounded: a reader waits for one.
+        self.sql: Engine = create_engine(
+            url, poolclass=QueuePool, pool_size=pool, max_overflow=0, pool_timeout=BUSY_SECONDS, connect_args=arguments
+        )
+        event.listen(self.sql, "connect", _set_up_sqlite if self.engine == "sqlite" else _set_up_postgresql)
+        self._mark = "?" if self.engine == "sqlite" else "%s"
+
+    @property
+    def path(self) -> Path | None:
+        """The file of an SQLite database."""
+        return Path(self.url.database) if self.engine == "sqlite" and self.url.database else None
+
+    @contextmanager
+    def reading(self) -> Iterator[Tx]:
+        """A transaction that reads one snapshot."""
+        with self._transaction("BEGIN" if self.engine == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as tx:
+            yield tx
+
+    @contextmanager
+    def writing(self) -> Iterator[Tx]:
+        """A transaction that writes; it is committed, durably, when the block ends, and undone if it raises."""
+        with self._transaction("BEGIN IMMEDIATE" if self.engine == "sqlite" else "BEGIN") as tx:
+            yield tx
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Tx]:
+        with self.guarded():
+            connection = self.sql.raw_connection()
+        try:
+            with self.guarded():
+                cursor = connection.cursor()
+                tx = Tx(cursor, self._mark)
+                cursor.execute(begin)
+                try:
+                    yield tx
+                except BaseException:
+                    self._undo(connection)
+                    raise
+                try:
+                    cursor.execute("COMMIT")
+                except BaseException:
+                    self._undo(connection)
+                    raise
+        finally:
+            connection.close()
+
+    def _undo(self, connection: Any) -> None:
+        driver = connection.driver_connection
+        try:
+            if self.engine == "postgresql" and driver.closed:
+                connection.invalidate()
+            elif self.engine == "postgresql" or driver.in_transaction:
+                driver.cursor().execute("ROLLBACK")
+        except Exception:  # noqa: BLE001  whatever stands in the way of a rollback, this connection is not used again
+            connection.invalidate()
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Turns the driver's errors into the store's."""
+        try:
+            yield
+        except DBAPIError as error:
+            raise self._named(error.orig or error) from error
+        except sqlite3.Error as error:
+            raise self._named(error) from error
+        except Exception as error:
+            if type(error).__module__.startswith("psycopg2"):
+                raise self._named(error) from error
+            raise
+
+    def _named(self, error: BaseException) -> Exception:
+        text = str(error).strip()
+        where = str(self.path) if self.engine == "sqlite" else self.url.render_as_string(hide_password=True)
+        code = getattr(error, "sqlite_errorcode", None)
+        state = getattr(error, "pgcode", None) or ""
+        if code is not None:
+            code &= 0xFF
+            # SQLite reports a disk without room also as an I/O error, when the shared memory of the log cannot grow.
+            if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self._no_room()):
+                return StoreFull(f"{where}: {text}. Nothing of this was kept. Reads go on; make room, and appends work again.")
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                return StoreDamaged(f"{where}: {text}. `sisock store check` lists what is lost and saves the rest.")
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                return StoreAway(f"{where}: another process has held the database for {BUSY_SECONDS} s ({text})")
+            return StoreAway(f"{where}: {text}")
+        if state.startswith("53"):
+            return StoreFull(f"{where}: {text}. Nothing of this was kept. Reads go on; make room, and appends work again.")
+        if state.startswith("XX"):
+            return StoreDamaged(f"{where}: {text}")
+        if not state or state.startswith(("08", "57")):
+            return StoreAway(f"{where}: {text}")
+        return SisockError(f"{where}: {type(error).__name__}: {text}")
+
+    def _no_room(self) -> bool:
+        if self.path is None:
+            return False
+        import shutil
+
+        return shutil.disk_usage(self.path.parent).free < 1 << 20
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self.sql.dispose()
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA cache_size=-16000")
+    cursor.execute("PRAGMA temp_store=MEMORY")
+    # What a large transaction made of the log is given back after a checkpoint.
+    cursor.execute("PRAGMA journal_size_limit=67108864")
+    cursor.close()
+
+
+def _set_up_postgresql(connection: Any, _record: Any) -> None:
+    connection.autocommit = True
+    cursor = connection.cursor()
+    # An acknowledged row is on the server's disk, whatever the server's own default is.
+    cursor.execute("SET synchronous_commit TO on")
+    cursor.close()
