@@ -138,14 +138,16 @@ def _padded(ints: Ints, cells: int, line: bool) -> Ints:
 def _residuals(transform: int, matrix: Ints) -> Words:
     match transform:
         case 1:  # _FLOOR
-            return (matrix - matrix.min(axis=1, keepdims=True)).view(np.uint64)
+            over: Ints = matrix - matrix.min(axis=1, keepdims=True)
+            return over.view(np.uint64)
         case 2:  # _DELTA
             steps = np.zeros_like(matrix)
             np.subtract(matrix[:, 1:], matrix[:, :-1], out=steps[:, 1:])
             return ((steps << 1) ^ (steps >> 63)).view(np.uint64)
         case 3:  # _LINE
             off = matrix - _lines(matrix[:, :1], matrix[:, -1:])
-            return (off - off.min(axis=1, keepdims=True)).view(np.uint64)
+            off -= off.min(axis=1, keepdims=True)
+            return off.view(np.uint64)
     return matrix.view(np.uint64)
 
 
@@ -158,7 +160,8 @@ def _lines(first: Ints, last: Ints) -> Ints:
 def _bases(transform: int, matrix: Ints) -> Ints:
     match transform:
         case 1:
-            return matrix.min(axis=1, keepdims=True)
+            least: Ints = matrix.min(axis=1, keepdims=True)
+            return least
         case 2:
             return matrix[:, :1]
         case 3:
@@ -189,9 +192,9 @@ def _cost(residuals: Words) -> float:
 
 def _noise_from(planes: npt.NDArray[np.uint8]) -> int:
     """The first of the low planes that are noise; the number of planes if none is."""
-    count = planes.shape[1]
+    count: int = planes.shape[1]
     sample = planes[:: max(1, len(planes) // 4)]
-    while count and len(planes) > 1 and _entropy(sample[:, count - 1]) > _NOISE:
+    while count > 0 and len(planes) > 1 and _entropy(sample[:, count - 1]) > _NOISE:
         count -= 1
     return count
 
@@ -204,7 +207,7 @@ def _frames(planes: npt.NDArray[np.uint8], cut: int) -> list[bytes]:
     compressor = zstandard.ZstdCompressor(
         compression_params=zstandard.ZstdCompressionParameters.from_level(_LEVEL, write_checksum=1, window_log=12)
     )
-    octets = memoryview(planes.reshape(-1))
+    octets = memoryview(planes.reshape(-1).data)
     if cut in (0, count):
         return [compressor.compress(octets[at : at + size]) for at in range(0, cells * size, size)]
     frames = []
@@ -305,7 +308,7 @@ def _decode_batch(parts: Sequence[tuple[Encoded, int, int]], out: Ints, mask: Bo
 
 
 def _inflate(frames: bytes, planes: npt.NDArray[np.uint8]) -> None:
-    room = memoryview(planes.reshape(-1))
+    room = memoryview(planes.reshape(-1).data)
     done = 0
     try:
         with zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True) as stream:
@@ -332,8 +335,7 @@ def as_column(kind: str, ints: Ints, valid: Bools | None, dictionary: npt.NDArra
         case "b":
             values = ints != 0
         case "s":
-            assert dictionary is not None
-            values = dictionary[ints]
+            values = (np.empty(1, object) if dictionary is None else dictionary)[ints]
             if valid is not None:
                 values[~valid] = None
         case _:

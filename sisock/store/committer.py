@@ -1,5 +1,6 @@
 """The committing thread: appends of several callers in the same few milliseconds share one durable commit."""
 
+# ruff: noqa: S608  the names in these statements are our own, and so are the numbers
 from __future__ import annotations
 
 import threading
@@ -15,7 +16,7 @@ from sisock.history import Position
 from sisock.store.database import Database, Tx
 from sisock.store.errors import LostLease, StoreAway, StoreFull
 from sisock.store.keeping import Waiting, checked, counted, keep
-from sisock.store.lines import Line, load
+from sisock.store.lines import Line, create, load
 from sisock.store.mending import due, fold, retain
 from sisock.store.shelf import Shelf
 from sisock.times import now, to_micros
@@ -127,9 +128,8 @@ class Committer:
         errors: list[tuple[Job, BaseException]] = []
         try:
             with self._database.writing() as tx:
-                held: dict[Lease, LostLease | None] = {}
-                for job in sorted({job.lease for job in jobs}, key=lambda lease: lease.node):
-                    held[job] = self._lost(tx, job)
+                leases = sorted({job.lease for job in jobs}, key=lambda lease: lease.node)
+                held = {lease: self._lost(tx, lease) for lease in leases}
                 for job in jobs:
                     lost = held[job.lease]
                     if lost is not None:
@@ -204,9 +204,7 @@ class Committer:
         if known is None:
             line = load(tx, node, timeline)
             if line is None:
-                tx.run("INSERT INTO timelines (node, name, seq) VALUES (?, ?, 0)", node, timeline)
-                line = load(tx, node, timeline)
-                assert line is not None
+                line = create(tx, node, timeline)
             known = self._lines[node, timeline] = line, counted(tx, line)
         return known
 

@@ -42,6 +42,13 @@ class Tx:
         row = self.cursor.fetchone()
         return None if row is None else tuple(row)
 
+    def known(self, sql: str, *parameters: Any) -> tuple[Any, ...]:
+        """The first row of a query that always has one."""
+        row = self.one(sql, *parameters)
+        if row is None:
+            raise StoreDamaged(f"the store has no answer to {sql}")
+        return row
+
     def run(self, sql: str, *parameters: Any) -> int:
         """Executes a statement; how many rows it touched."""
         self.cursor.execute(sql if self._mark == "?" else sql.replace("?", self._mark), parameters)
@@ -153,7 +160,9 @@ class Database:
                 return StoreDamaged(f"{where}: {text}. `sisock store check` lists what is lost and saves the rest.")
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 return StoreAway(f"{where}: another process has held the database for {BUSY_SECONDS} s ({text})")
-            return StoreAway(f"{where}: {text}")
+            if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+                return StoreAway(f"{where}: {text}")
+            return SisockError(f"{where}: {type(error).__name__}: {text}")
         if state.startswith("53"):
             return StoreFull(f"{where}: {text}. Nothing of this was kept. Reads go on; make room, and appends work again.")
         if state.startswith("XX"):

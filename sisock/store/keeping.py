@@ -18,7 +18,7 @@ from sisock.store.layers import as_kind, before, overlay, since
 from sisock.store.lines import FIRST_ORD, ORD_STEP, Line, Meta, Stored
 from sisock.store.packing import kind_of
 from sisock.store.shelf import Shelf
-from sisock.times import MICROS, to_seconds
+from sisock.times import EARLIEST, LATEST, MICROS, to_seconds
 
 # A chunk's rows, more or less: the tail is sealed when it has so many.
 SEAL_ROWS = 8192
@@ -108,9 +108,8 @@ def save(tx: Tx, line: Line) -> None:
 def _declare(tx: Tx, line: Line, kinds: dict[str, str]) -> None:
     for name, kind in kinds.items():
         if name not in line.ids:
-            row = tx.one("INSERT INTO fields (timeline, name, kind) VALUES (?, ?, ?) RETURNING id", line.id, name, kind)
-            assert row is not None
-            line.ids[name] = int(row[0])
+            (number,) = tx.known("INSERT INTO fields (timeline, name, kind) VALUES (?, ?, ?) RETURNING id", line.id, name, kind)
+            line.ids[name] = int(number)
         elif line.kinds[name] != kind:
             tx.run("UPDATE fields SET kind = ? WHERE id = ?", kind, line.ids[name])
         line.kinds[name] = kind
@@ -125,8 +124,8 @@ def _parted(block: Block, sealed: int | None) -> tuple[Block, Block]:
 
 def _final(line: Line, waiting: Waiting, lateness: float) -> int:
     """Up to where rows may be sealed: where no late ones are expected, unless that would let the tail grow for ever."""
-    assert line.newest is not None
-    return line.newest if waiting.rows >= PATIENCE * SEAL_ROWS else line.newest - round(lateness * MICROS)
+    newest = LATEST if line.newest is None else line.newest
+    return newest if waiting.rows >= PATIENCE * SEAL_ROWS else newest - round(lateness * MICROS)
 
 
 def _put_tail(tx: Tx, shelf: Shelf, line: Line, waiting: Waiting, stored: Stored) -> None:
@@ -135,7 +134,12 @@ def _put_tail(tx: Tx, shelf: Shelf, line: Line, waiting: Waiting, stored: Stored
         shelf.put_block(tx, line, stored)
         return
     waiting.small = 0
-    small = _last_small(shelf.blocks(tx, line, patch=False))
+    tail = shelf.blocks(tx, line, patch=False)
+    small = _last_small(tail)
+    older = max((int(one.block.t[-1]) for one in tail[: len(tail) - len(small)]), default=EARLIEST)
+    if min(int(one.block.t[0]) for one in [*small, stored]) <= older:
+        # What a block does not name stays as an older one said, so only blocks of the same fields can be joined.
+        small = _last_small(tail, frozenset(stored.block.columns))
     shelf.drop_blocks(tx, line, False, [one.seq for one in small])
     _put_joined(tx, shelf, line, [*small, stored])
 
@@ -152,17 +156,16 @@ def _put_patch(tx: Tx, shelf: Shelf, line: Line, waiting: Waiting, block: Block)
         shelf.put_block(tx, line, stored)
         return
     waiting.small_patches = 0
-    small = [one for one in _last_small(shelf.blocks(tx, line, patch=True)) if frozenset(one.block.columns) == fields]
-    small = small[-MANY_SMALL:]
+    small = _last_small(shelf.blocks(tx, line, patch=True), fields)
     shelf.drop_blocks(tx, line, True, [one.seq for one in small])
     _put_joined(tx, shelf, line, [*small, stored])
     waiting.patches -= len(small)
 
 
-def _last_small(blocks: list[Stored]) -> list[Stored]:
-    """The small blocks behind the last that is not."""
+def _last_small(blocks: list[Stored], fields: frozenset[str] | None = None) -> list[Stored]:
+    """The small blocks behind the last that is not, or that has other fields than these."""
     at = len(blocks)
-    while at and len(blocks[at - 1].block) < SMALL_ROWS:
+    while at and len(blocks[at - 1].block) < SMALL_ROWS and fields in (None, frozenset(blocks[at - 1].block.columns)):
         at -= 1
     return blocks[at:]
 
@@ -204,11 +207,20 @@ def next_ord(tx: Tx, line: Line) -> int:
 
 
 def put_chunks(
-    tx: Tx, shelf: Shelf, line: Line, rows: Block, low: int, high: int, ordinal: int, step: int = ORD_STEP, coarse: int = 0
+    tx: Tx,
+    shelf: Shelf,
+    line: Line,
+    rows: Block,
+    low: int,
+    high: int,
+    ordinal: int,
+    step: int = ORD_STEP,
+    coarse: int = 0,
+    most: int = ORD_STEP,
 ) -> list[int]:
     """Seals rows into chunks that are numbered from `ordinal` on, each `step` after the other; their numbers."""
     ords = []
-    for part in _portions(rows):
+    for part in _portions(rows, most):
         meta = Meta(ordinal, int(part.t[0]), int(part.t[-1]), len(part), low, high, coarse)
         shelf.put_chunk(tx, line, meta, part)
         ords.append(ordinal)
@@ -224,8 +236,9 @@ def portions(rows: int) -> int:
     return max(1, rows // SEAL_ROWS)
 
 
-def _portions(rows: Block) -> list[Block]:
-    count = portions(len(rows))
+def _portions(rows: Block, most: int) -> list[Block]:
+    count = min(most, portions(len(rows)))
     # Whole cells, so that all but the last of a chunk's are full.
-    edges = [len(rows) * part // count // CELL * CELL for part in range(count)]
+    whole = min(CELL, SEAL_ROWS)
+    edges = sorted({len(rows) * part // count // whole * whole for part in range(count)})
     return [rows.take(slice(low, high)) for low, high in zip(edges, [*edges[1:], len(rows)], strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ def overlay(layers: Sequence[Block], kinds: dict[str, str]) -> Block:
     layers = [layer for layer in layers if len(layer)]
     if not layers:
         return Block(EMPTY.t, {name: Column(np.empty(0, DTYPES[kind])) for name, kind in kinds.items()})
-    if all(after.t[0] > before.t[-1] for before, after in zip(layers, layers[1:], strict=False)):
+    if all(after.t[0] > early.t[-1] for early, after in pairwise(layers)):
         return _in_a_row(layers, kinds)
     t, places = _woven([layer.t for layer in layers])
     columns = {}

@@ -1,5 +1,6 @@
 """A timeline as the store knows it in one transaction: its number, how far it came, its fields."""
 
+# ruff: noqa: S608  the names in these statements are our own, and so are the numbers
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -71,6 +72,13 @@ def load(tx: Tx, node: int, timeline: str) -> Line | None:
         f"SELECT {_COLUMNS} FROM timelines t JOIN nodes n ON n.id = t.node WHERE t.node = ? AND t.name = ?", node, timeline
     )
     return None if row is None else _with_fields(tx, row)
+
+
+def create(tx: Tx, node: int, timeline: str) -> Line:
+    """A new timeline."""
+    (number,) = tx.known("INSERT INTO timelines (node, name, seq) VALUES (?, ?, 0) RETURNING id", node, timeline)
+    (epoch,) = tx.known("SELECT epoch FROM nodes WHERE id = ?", node)
+    return Line(number, timeline, epoch)
 
 
 def load_all(tx: Tx, node: int) -> list[Line]:

@@ -11,7 +11,7 @@ from sisock.store.database import Tx
 from sisock.store.growing import grow
 from sisock.store.keeping import SEAL_ROWS, Waiting, next_ord, portions, put_chunks, save
 from sisock.store.layers import outside, overlay
-from sisock.store.lines import Line, Meta, Stored, metas
+from sisock.store.lines import ORD_STEP, Line, Meta, Stored, metas
 from sisock.store.shelf import Shelf
 from sisock.times import EARLIEST, LATEST
 
@@ -70,11 +70,11 @@ def _replace(tx: Tx, shelf: Shelf, line: Line, chunks: Sequence[Meta], rows: Blo
     ords: list[int] = []
     if len(rows):
         row = tx.one("SELECT min(ord) FROM chunks WHERE timeline = ? AND ord > ?", line.id, gone[-1])
-        room = (next_ord(tx, line) if row is None or row[0] is None else int(row[0])) - gone[0]
-        count = portions(len(rows))
+        behind = (gone[0] // ORD_STEP + 1) * ORD_STEP if row is None or row[0] is None else int(row[0])
+        room = behind - gone[0]
         # One chunk keeps its number; of several each gets an equal share of the numbers that are free.
-        step = max(1, room // count) if count > 1 else 1
-        ords = put_chunks(tx, shelf, line, rows, low, high, gone[0], step, coarse)
+        count = min(room, portions(len(rows)))
+        ords = put_chunks(tx, shelf, line, rows, low, high, gone[0], room // count, coarse, count)
     for name, field in line.ids.items():
         grow(tx, shelf, field, line.kinds[name], [*gone, *ords])
 

@@ -94,7 +94,8 @@ class Extremes:
         pairs = np.stack([low, high + 1], axis=1).reshape(-1)
         worst = other.reduceat(self.best, pairs)[::2]
         unknown = np.logical_or.reduceat(~self.some, pairs)[::2]
-        return unknown | (self.pick(values, worst) != worst)
+        beaten: Bools = unknown | (self.pick(values, worst) != worst)
+        return beaten
 
 
 def overview(
@@ -106,30 +107,47 @@ def overview(
     if there is None or start >= end or not kinds:
         return {name: Block(EMPTY.t, {name: as_kind(Column.null(0), kind)}) for name, kind in kinds.items()}
     low, high = max(start, there[0]), min(end - 1, there[1])
+    edges = np.unique(np.linspace(low, high + 1, max(1, max_points // 2) + 1).astype(np.int64))
+    edges[0], edges[-1] = low, high + 1
     few = tx.rows(
         "SELECT 1 FROM chunks WHERE timeline = ? AND last >= ? AND first <= ? LIMIT ?", line.id, low, high, FEW_CHUNKS + 1
     )
     if len(few) <= FEW_CHUNKS:
         block = read(tx, shelf, line, kinds, low, high + 1)
-        return {name: thin(_there(block.t, block.columns[name], name), max_points) for name in kinds}
-    pixels = max(1, max_points // 2)
-    edges = np.unique(np.linspace(low, high + 1, pixels + 1).astype(np.int64))
-    edges[0], edges[-1] = low, high + 1
+        return {name: _of_rows(_there(block.t, block.columns[name], name), name, edges, max_points) for name in kinds}
     dirty, loose = _loose(tx, shelf, line, kinds, low, high + 1)
     shown = {}
     for name, kind in kinds.items():
         if kind == "s":
             shown[name] = _texts(tx, shelf, line, name, edges)
             continue
-        dtype = np.dtype(np.float64 if kind in "fn" else np.int64)
-        least, most = Extremes(edges, dtype, np.minimum), Extremes(edges, dtype, np.maximum)
+        least, most = _extremes(edges, kind)
         _add_rows(least, most, loose.t, loose.columns[name])
         _descend(tx, shelf, line, name, least, most, dirty)
-        t = np.concatenate([least.t[least.some], most.t[most.some]])
-        values = np.concatenate([least.best[least.some], most.best[most.some]])
-        t, first = np.unique(t, return_index=True)
-        shown[name] = Block(t, {name: Column(values[first] != 0 if kind == "b" else values[first])})
+        shown[name] = _drawn(least, most, name, kind)
     return shown
+
+
+def _of_rows(block: Block, name: str, edges: Micros, max_points: int) -> Block:
+    column = block.columns[name]
+    if len(block) <= max_points or column.values.dtype.kind == "O":
+        return thin(block, max_points)
+    kind = _letter(column)
+    least, most = _extremes(edges, kind)
+    _add_rows(least, most, block.t, column)
+    return _drawn(least, most, name, kind)
+
+
+def _extremes(edges: Micros, kind: str) -> tuple[Extremes, Extremes]:
+    dtype = np.dtype(np.float64 if kind in "fn" else np.int64)
+    return Extremes(edges, dtype, np.minimum), Extremes(edges, dtype, np.maximum)
+
+
+def _drawn(least: Extremes, most: Extremes, name: str, kind: str) -> Block:
+    t = np.concatenate([least.t[least.some], most.t[most.some]])
+    values = np.concatenate([least.best[least.some], most.best[most.some]])
+    t, first = np.unique(t, return_index=True)
+    return Block(t, {name: Column(values[first] != 0 if kind == "b" else values[first])})
 
 
 def _there(t: Micros, column: Column, name: str) -> Block:
@@ -203,12 +221,13 @@ def _weigh(items: Items, soiled: Bools, least: Extremes, most: Extremes) -> Bool
     # An item's extremes are true wherever it is cut.
     least.add(items["min"][clean], items["min_t"][clean])
     most.add(items["max"][clean], items["max_t"][clean])
-    cut = (first != last) | (first < 0) | (last >= pixels)
+    cut: Bools = (first != last) | (first < 0) | (last >= pixels)
     low, high = np.clip(first, 0, pixels - 1), np.clip(last, 0, pixels - 1)
     if not len(items):
         return cut
     could = least.beaten(items["min"], low, high) | most.beaten(items["max"], low, high)
-    return soiled | (cut & could)
+    opened: Bools = soiled | (cut & could)
+    return opened
 
 
 def _add_cells(

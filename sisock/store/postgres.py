@@ -1,5 +1,6 @@
 """The shelf on PostgreSQL: everything as arrays, which anyone's SQL can unnest."""
 
+# ruff: noqa: S608  the names in these statements are our own, and so are the numbers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -56,12 +57,20 @@ class PostgresShelf(Shelf):
         copy_in(tx, "block_values", ("timeline", "patch", "seq", "field", *_VALUES), rows)
 
     def blocks(
-        self, tx: Tx, line: Line, *, patch: bool | None = None, after: int = -1, start: int = EARLIEST, end: int = LATEST
+        self,
+        tx: Tx,
+        line: Line,
+        *,
+        patch: bool | None = None,
+        after: int = -1,
+        upto: int = LATEST,
+        start: int = EARLIEST,
+        end: int = LATEST,
     ) -> list[Stored]:
         """Blocks that are not sealed, in the order they came."""
-        where = "b.timeline = ? AND b.patch BETWEEN ? AND ? AND b.seq > ? AND b.last >= ? AND b.first < ?"
+        where = "b.timeline = ? AND b.patch BETWEEN ? AND ? AND b.seq > ? AND b.seq <= ? AND b.last >= ? AND b.first < ?"
         which = (0, 1) if patch is None else (int(patch), int(patch))
-        asked = (line.id, *which, after, start, end)
+        asked = (line.id, *which, after, upto, start, end)
         heads = copy_out(
             tx, f"SELECT b.seq, b.patch, b.seq_low, b.times FROM blocks b WHERE {where} ORDER BY b.seq, b.patch", *asked
         )

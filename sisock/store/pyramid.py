@@ -156,7 +156,7 @@ def pack_items(items: Items) -> bytes:
     """Items as bytes: plane by plane, compressed, checksummed."""
     kind = b"f" if items.dtype == FLOATS else b"i"
     planes = np.ascontiguousarray(items.view(np.uint8).reshape(len(items), items.dtype.itemsize).T)
-    return kind + zstandard.ZstdCompressor(level=_COMPRESSOR_LEVEL, write_checksum=True).compress(planes)
+    return kind + zstandard.ZstdCompressor(level=_COMPRESSOR_LEVEL, write_checksum=True).compress(planes.data)
 
 
 def unpack_items(data: bytes) -> Items:

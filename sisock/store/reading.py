@@ -1,5 +1,6 @@
 """Reading: rows, the first and last time, what changed since a position, the last row at or before given times."""
 
+# ruff: noqa: S608  the names in these statements are our own, and so are the numbers
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -46,7 +47,8 @@ def span(tx: Tx, line: Line) -> tuple[int, int] | None:
     """First and last time; None without rows."""
     ends = "SELECT min(first) AS first, max(last) AS last FROM"
     row = tx.one(
-        f"SELECT min(first), max(last) FROM ({ends} chunks WHERE timeline = ? UNION ALL {ends} blocks WHERE timeline = ?) AS ends",
+        f"SELECT min(first), max(last) FROM ({ends} chunks WHERE timeline = ? "
+        f"UNION ALL {ends} blocks WHERE timeline = ?) AS ends",
         *(line.id, line.id),
     )
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))

@@ -3,6 +3,7 @@
 What is here is the same for both engines; `SqliteShelf` and `PostgresShelf` say how the data themselves are kept.
 """
 
+# ruff: noqa: S608  the names in these statements are our own, and so are the numbers
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -43,10 +44,11 @@ class Shelf(ABC):
         *,
         patch: bool | None = None,
         after: int = -1,
+        upto: int = LATEST,
         start: int = EARLIEST,
         end: int = LATEST,
     ) -> list[Stored]:
-        """Blocks that are not sealed, touch [start, end) and came after the seq `after`, in the order they came."""
+        """Blocks that are not sealed, touch [start, end) and came after the seq `after` up to `upto`, in the order they came."""
 
     @abstractmethod
     def drop_blocks(self, tx: Tx, line: Line, patch: bool, seqs: Sequence[int] | None = None) -> None:
@@ -148,8 +150,8 @@ def _located(line: Line, chunks: Sequence[Meta], name: str | None = None) -> Ite
     except StoreDamaged as error:
         what = f"{line.name!r}" if name is None else f"{name!r} of {line.name!r}"
         raise StoreDamaged(
-            f"{what} cannot be read between {iso(to_seconds(chunks[0].first))} and {iso(to_seconds(chunks[-1].last))}: {error}. "
-            "`sisock store check` lists what is lost and saves the rest."
+            f"{what} cannot be read between {iso(to_seconds(chunks[0].first))} and {iso(to_seconds(chunks[-1].last))}: "
+            f"{error}. `sisock store check` lists what is lost and saves the rest."
         ) from error
 
 

@@ -38,14 +38,22 @@ class SqliteShelf(Shelf):
         )
 
     def blocks(
-        self, tx: Tx, line: Line, *, patch: bool | None = None, after: int = -1, start: int = EARLIEST, end: int = LATEST
+        self,
+        tx: Tx,
+        line: Line,
+        *,
+        patch: bool | None = None,
+        after: int = -1,
+        upto: int = LATEST,
+        start: int = EARLIEST,
+        end: int = LATEST,
     ) -> list[Stored]:
         """Blocks that are not sealed, in the order they came."""
         which = (0, 1) if patch is None else (int(patch), int(patch))
         rows = tx.rows(
-            "SELECT patch, seq_low, seq, data FROM blocks WHERE timeline = ? AND patch BETWEEN ? AND ? AND seq > ? "
+            "SELECT patch, seq_low, seq, data FROM blocks WHERE timeline = ? AND patch BETWEEN ? AND ? AND seq > ? AND seq <= ? "
             "AND last >= ? AND first < ? ORDER BY seq, patch",
-            *(line.id, *which, after, start, end),
+            *(line.id, *which, after, upto, start, end),
         )
         names = line.names
         return [Stored(bool(kind), low, seq, unpack(data, names)) for kind, low, seq, data in rows]
@@ -62,7 +70,8 @@ class SqliteShelf(Shelf):
     def put_chunk(self, tx: Tx, line: Line, meta: Meta, block: Block) -> None:
         """Keeps a sealed chunk."""
         tx.run(
-            "INSERT INTO chunks (timeline, ord, first, last, rows, seq_low, seq, coarse, times) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO chunks (timeline, ord, first, last, rows, seq_low, seq, coarse, times) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *(line.id, meta.ord, meta.first, meta.last, meta.rows, meta.seq_low, meta.seq, meta.coarse, encode_times(block.t)),
         )
         there = {name: column for name, column in block.columns.items() if column.valid is None or column.valid.any()}

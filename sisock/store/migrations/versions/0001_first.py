@@ -16,26 +16,26 @@ depends_on = None
 _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
-def _numbers(*names: str, null: bool = False) -> list[sa.Column]:
+def _numbers(*names: str, null: bool = False) -> list[sa.Column[object]]:
     return [sa.Column(name, sa.BigInteger, nullable=null) for name in names]
 
 
-def _part(*names: str) -> list[sa.Column]:
+def _part(*names: str) -> list[sa.Column[object]]:
     """Columns of a key."""
     kinds = {"patch": sa.SmallInteger, "level": sa.SmallInteger}
     return [sa.Column(name, kinds.get(name, sa.BigInteger), primary_key=True, autoincrement=False) for name in names]
 
 
-def _arrays() -> list[sa.Column]:
+def _arrays() -> list[sa.Column[object]]:
     kinds = {"numbers": sa.Double, "integers": sa.BigInteger, "flags": sa.Boolean, "texts": sa.Text}
     return [*(sa.Column(name, sa.ARRAY(kind)) for name, kind in kinds.items()), sa.Column("there", sa.LargeBinary)]
 
 
-def _kind() -> sa.Column:
+def _kind() -> sa.Column[object]:
     return sa.Column("kind", sa.Text, nullable=False)
 
 
-def _rows() -> sa.Column:
+def _rows() -> sa.Column[object]:
     return sa.Column("rows", sa.Integer, nullable=False)
 
 
