@@ -1,4 +1,3 @@
-# ruff: noqa: S608  the names in these statements are our own
 """Checking: what of a store can be read; and copying it, to the other engine or away from a damaged file."""
 
 from __future__ import annotations
@@ -174,8 +173,8 @@ def _pyramid(tx: Tx, store: Store, line: Line, chunk: Meta, block: Block, name: 
     expected = cells_of(block.t, column)
     if found is None or len(found) != len(expected):
         raise StoreDamaged("the pyramid lacks a row; compact the timeline to make it anew")
-    names = ("start", "end", "rows", "nulls", "nans", "min_t", "max_t")
+    names = ["start", "end", "rows", "nulls", "nans", "min_t", "max_t"]
     if kind_of(column) != "f" or found.dtype == expected.dtype:
-        names = (*names, "min", "max")
+        names += ["min", "max"]
     if not all(np.array_equal(found[one], expected[one]) for one in names):
         raise StoreDamaged("the pyramid does not agree with the rows below it")

@@ -48,7 +48,7 @@ class Shelf(ABC):
         start: int = EARLIEST,
         end: int = LATEST,
     ) -> list[Stored]:
-        """Blocks that are not sealed, touch [start, end) and came after the seq `after` up to `upto`, in the order they came."""
+        """Blocks that are not sealed, touch [start, end) and came in a seq of (after, upto], in the order they came."""
 
     @abstractmethod
     def drop_blocks(self, tx: Tx, line: Line, patch: bool, seqs: Sequence[int] | None = None) -> None:

@@ -51,8 +51,8 @@ class SqliteShelf(Shelf):
         """Blocks that are not sealed, in the order they came."""
         which = (0, 1) if patch is None else (int(patch), int(patch))
         rows = tx.rows(
-            "SELECT patch, seq_low, seq, data FROM blocks WHERE timeline = ? AND patch BETWEEN ? AND ? AND seq > ? AND seq <= ? "
-            "AND last >= ? AND first < ? ORDER BY seq, patch",
+            "SELECT patch, seq_low, seq, data FROM blocks WHERE timeline = ? AND patch BETWEEN ? AND ? "
+            "AND seq > ? AND seq <= ? AND last >= ? AND first < ? ORDER BY seq, patch",
             *(line.id, *which, after, upto, start, end),
         )
         names = line.names

@@ -14,8 +14,7 @@ import pytest
 from sqlalchemy import event
 
 from sisock.blocks import Block, Column
-from sisock.store import Store, StoreDamaged, StoreFull
-from sisock.store import checking
+from sisock.store import Store, StoreDamaged, StoreFull, checking
 from sisock.times import EARLIEST, LATEST
 
 from .killed import KEEP, rows
