@@ -30,8 +30,8 @@ Words = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
 
 _FORMAT = 1
-# format, kind, transform, width, has nulls, rows, checksum of all that precedes the frames
-_HEAD = struct.Struct("<BcBBBII")
+# format, kind, transform, width, has nulls, rows, bytes of the tables, checksum of all that precedes the frames
+_HEAD = struct.Struct("<BcBBBIII")
 _PLAIN, _FLOOR, _DELTA, _LINE = range(4)
 _BASES = {_PLAIN: 0, _FLOOR: 1, _DELTA: 1, _LINE: 3}
 _STEPS = np.arange(CELL, dtype=np.int64)
@@ -115,10 +115,26 @@ def _encode(kind: str, ints: Ints, valid: Bools | None) -> bytes:
         planes = np.concatenate([mask.reshape(cells, 1, CELL), planes], axis=1)
     frames = _frames(planes, _noise_from(planes))
     sizes = np.array([len(frame) for frame in frames], np.uint16)
-    head = _HEAD.pack(_FORMAT, kind.encode(), transform, width, valid is not None, rows, 0)
-    tables = bases.astype("<i8").tobytes() + sizes.astype("<u2").tobytes()
-    check = zlib.crc32(tables, zlib.crc32(head))
-    return b"".join((_HEAD.pack(_FORMAT, kind.encode(), transform, width, valid is not None, rows, check), tables, *frames))
+    tables = _pack_tables(bases, sizes)
+    about = (_FORMAT, kind.encode(), transform, width, valid is not None, rows, len(tables))
+    check = zlib.crc32(tables, zlib.crc32(_HEAD.pack(*about, 0)))
+    return b"".join((_HEAD.pack(*about, check), tables, *frames))
+
+
+def _pack_tables(bases: Ints, sizes: npt.NDArray[np.uint16]) -> bytes:
+    """What is known of each cell: its base's steps from one cell to the next, byte by byte, and its frame's size."""
+    steps = np.diff(bases, axis=0, prepend=np.zeros((1, bases.shape[1]), np.int64))
+    octets = np.ascontiguousarray(steps.astype("<i8", copy=False)).view(np.uint8)
+    tables = octets.T.tobytes() + sizes.astype("<u2").tobytes()
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(tables)
+
+
+def _unpack_tables(tables: memoryview, cells: int, count: int) -> tuple[Ints, Ints]:
+    """The cells' bases, and where their frames end."""
+    octets = np.frombuffer(zstandard.ZstdDecompressor().decompress(tables), np.uint8)
+    size = 8 * count * cells
+    steps = np.ascontiguousarray(octets[:size].reshape(8 * count, cells).T).view("<i8").reshape(cells, count)
+    return np.add.accumulate(steps, axis=0), np.add.accumulate(octets[size:].view("<u2"), dtype=np.int64)
 
 
 def _padded(ints: Ints, cells: int, line: bool) -> Ints:
@@ -223,17 +239,14 @@ def open_cells(data: bytes | memoryview) -> Encoded:
     """Reads what stands before the frames; StoreDamaged where it is not what was written."""
     view = memoryview(data)
     try:
-        form, kind, transform, width, nulls, rows, check = _HEAD.unpack_from(view)
+        *about, check = _HEAD.unpack_from(view)
+        form, kind, transform, width, nulls, rows, length = about
         cells = -(-rows // CELL)
-        count = _BASES[transform]
-        middle = _HEAD.size + 8 * count * cells
-        start = middle + 2 * cells
-        head = _HEAD.pack(form, kind, transform, width, nulls, rows, 0)
-        if form != _FORMAT or zlib.crc32(view[_HEAD.size : start], zlib.crc32(head)) != check:
+        start = _HEAD.size + length
+        if form != _FORMAT or zlib.crc32(view[_HEAD.size : start], zlib.crc32(_HEAD.pack(*about, 0))) != check:
             raise StoreDamaged("a column's head does not have the checksum it was written with")
-        bases = np.frombuffer(view, "<i8", count * cells, _HEAD.size).reshape(cells, count)
-        ends = np.cumsum(np.frombuffer(view, "<u2", cells, middle), dtype=np.int64)
-    except (struct.error, KeyError, ValueError) as error:
+        bases, ends = _unpack_tables(view[_HEAD.size : start], cells, _BASES[transform])
+    except (struct.error, zstandard.ZstdError, KeyError, ValueError) as error:
         raise StoreDamaged(f"a column's head is not readable: {error}") from error
     if cells and len(view) - start < ends[-1]:
         raise StoreDamaged("a column ends too early")

@@ -78,7 +78,13 @@ class Database:
             arguments = {"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False, "cached_statements": 256}
         # Connections are bounded: a reader waits for one.
         self.sql: Engine = create_engine(
-            url, poolclass=QueuePool, pool_size=pool, max_overflow=0, pool_timeout=BUSY_SECONDS, connect_args=arguments
+            url,
+            poolclass=QueuePool,
+            pool_size=pool,
+            max_overflow=0,
+            pool_timeout=BUSY_SECONDS,
+            pool_reset_on_return=None,
+            connect_args=arguments,
         )
         event.listen(self.sql, "connect", _set_up_sqlite if self.engine == "sqlite" else _set_up_postgresql)
         self._mark = "?" if self.engine == "sqlite" else "%s"
@@ -189,6 +195,8 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA cache_size=-16000")
     cursor.execute("PRAGMA temp_store=MEMORY")
+    # A checkpoint costs two fsyncs, so it waits for 16 MB of log.
+    cursor.execute("PRAGMA wal_autocheckpoint=4096")
     # What a large transaction made of the log is given back after a checkpoint.
     cursor.execute("PRAGMA journal_size_limit=67108864")
     cursor.close()

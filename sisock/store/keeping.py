@@ -14,7 +14,7 @@ from sisock.history import Position
 from sisock.store.cells import CELL
 from sisock.store.database import Tx
 from sisock.store.growing import grow
-from sisock.store.layers import as_kind, before, overlay, since
+from sisock.store.layers import EMPTY, as_kind, before, overlay, since
 from sisock.store.lines import FIRST_ORD, ORD_STEP, Line, Meta, Stored
 from sisock.store.packing import kind_of
 from sisock.store.shelf import Shelf
@@ -118,7 +118,7 @@ def _declare(tx: Tx, line: Line, kinds: dict[str, str]) -> None:
 def _parted(block: Block, sealed: int | None) -> tuple[Block, Block]:
     """The rows that lie over chunks, and those behind them."""
     if sealed is None or block.t[0] > sealed:
-        return before(block, int(block.t[0])), block
+        return EMPTY, block
     return before(block, sealed + 1), since(block, sealed + 1)
 
 

@@ -236,7 +236,7 @@ def _add_cells(
     wanted: dict[int, list[int]] = {}
     for ordinal, cell in zip(ords.tolist(), items["child"].tolist(), strict=True):
         wanted.setdefault(ordinal, []).append(cell)
-    t = shelf.cell_times(tx, line, wanted)
+    t = shelf.open_times(tx, line, list(wanted)).cells(wanted)
     column = shelf.cell_values(tx, line, name, wanted)
     # What fills a chunk's last cell is no row.
     rows = (np.arange(CELL) < items["rows"][:, None]).reshape(-1)

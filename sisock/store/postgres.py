@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sisock.blocks import Block, Column
-from sisock.store.cells import CELL, Ints
+from sisock.store.cells import decode_times, encode_times, open_cells
 from sisock.store.database import Tx
 from sisock.store.lines import Line, Meta, Stored
 from sisock.store.packing import kind_of
 from sisock.store.pgcopy import COLUMNS, array, copy_in, copy_out, integer, integer2, integer4, number, parse
 from sisock.store.pyramid import cells_of
-from sisock.store.shelf import Piece, Shelf, scatter
+from sisock.store.shelf import EncodedTimes, Piece, Shelf, scatter
 from sisock.times import EARLIEST, LATEST, Micros
 
 _VALUES = ("kind", "numbers", "integers", "flags", "texts", "there")
@@ -107,14 +107,14 @@ class PostgresShelf(Shelf):
         copy_in(
             tx,
             "chunks",
-            ("timeline", "ord", "first", "last", "rows", "seq_low", "seq", "coarse", "times", "starts"),
+            ("timeline", "ord", "first", "last", "rows", "seq_low", "seq", "coarse", "times", "cells"),
             [
                 (
                     *(integer(one) for one in (line.id, meta.ord, meta.first, meta.last)),
                     integer4(meta.rows),
                     *(integer(one) for one in (meta.seq_low, meta.seq, meta.coarse)),
                     array("i", Column(block.t)),
-                    block.t[::CELL].astype("<i8").tobytes(),
+                    encode_times(block.t),
                 )
             ],
         )
@@ -127,10 +127,9 @@ class PostgresShelf(Shelf):
     def times(self, tx: Tx, line: Line, chunks: Sequence[Meta]) -> Micros:
         """Times of these chunks."""
         found = copy_out(
-            tx, "SELECT times FROM chunks WHERE timeline = ? AND ord = ANY(?) ORDER BY ord", line.id, _ords(chunks)
+            tx, "SELECT cells FROM chunks WHERE timeline = ? AND ord = ANY(?) ORDER BY ord", line.id, _ords(chunks)
         )
-        parts = [parse("i", times or memoryview(b""), None).values for (times,) in found]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        return decode_times([open_cells(cells or b"") for (cells,) in found])
 
     def pieces(self, tx: Tx, line: Line, name: str, chunks: Sequence[Meta]) -> list[Piece]:
         """What these chunks have of a field."""
@@ -138,26 +137,10 @@ class PostgresShelf(Shelf):
         found = copy_out(tx, query, line.ids[name], _ords(chunks))
         return [(number(ordinal), _column(kind, arrays, there)) for ordinal, kind, *arrays, there in found]
 
-    def cell_starts(self, tx: Tx, line: Line, ords: Sequence[int]) -> dict[int, Ints]:
-        """First times of the cells of these chunks."""
-        found = tx.rows("SELECT ord, starts FROM chunks WHERE timeline = ? AND ord = ANY(?)", line.id, list(ords))
-        return {ordinal: np.frombuffer(starts, "<i8") for ordinal, starts in found}
-
-    def cell_times(self, tx: Tx, line: Line, wanted: Mapping[int, Sequence[int]]) -> Ints:
-        """Times of these cells."""
-        out = np.empty((sum(map(len, wanted.values())), CELL), np.int64)
-        slices = "c.times[w.cell * 256 + 1 : w.cell * 256 + 256]"
-        found = copy_out(
-            tx,
-            f"SELECT w.at, {slices} FROM chunks c JOIN unnest(?::bigint[], ?::bigint[]) WITH ORDINALITY AS w(ord, cell, at) "
-            "ON c.ord = w.ord WHERE c.timeline = ?",
-            *(*_listed(wanted), line.id),
-        )
-        for at, times in found:
-            t = parse("i", times or memoryview(b""), None).values
-            out[number(at) - 1, : len(t)] = t
-            out[number(at) - 1, len(t) :] = t[-1]
-        return out
+    def open_times(self, tx: Tx, line: Line, ords: Sequence[int]) -> EncodedTimes:
+        """The times of these chunks."""
+        found = copy_out(tx, "SELECT ord, cells FROM chunks WHERE timeline = ? AND ord = ANY(?)", line.id, list(ords))
+        return EncodedTimes({number(ordinal): open_cells(cells or b"") for ordinal, cells in found})
 
     def cell_values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
         """Values of a field in these cells."""

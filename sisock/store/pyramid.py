@@ -142,11 +142,12 @@ def as_floats(items: Items) -> Items:
 
 def join(parts: Sequence[Items], kind: str) -> Items:
     """Items of several rows as one array, as the field's kind needs them."""
+    dtype = items_dtype(kind)
     if not parts:
-        return np.zeros(0, items_dtype(kind))
-    if items_dtype(kind) == FLOATS:
-        return np.concatenate([as_floats(part) for part in parts])
-    return np.concatenate(parts)
+        return np.zeros(0, dtype)
+    # As bytes: NumPy compares all names of structures before it joins them.
+    same = [part if part.dtype == dtype else as_floats(part) for part in parts]
+    return np.frombuffer(b"".join([part.tobytes() for part in same]), dtype)
 
 
 _COMPRESSOR_LEVEL = 1
@@ -161,10 +162,26 @@ def pack_items(items: Items) -> bytes:
 
 def unpack_items(data: bytes) -> Items:
     """The items of these bytes; StoreDamaged where they are not what was written."""
-    dtype = FLOATS if data[:1] == b"f" else INTEGERS
+    return unpack_rows([data])[0]
+
+
+def unpack_rows(rows: Sequence[bytes]) -> list[Items]:
+    """The items of several rows; rows of one length are turned together."""
+    inflate = zstandard.ZstdDecompressor().decompress
     try:
-        planes = np.frombuffer(zstandard.ZstdDecompressor().decompress(memoryview(data)[1:]), np.uint8)
+        planes = [inflate(memoryview(data)[1:]) for data in rows]
     except zstandard.ZstdError as error:
         raise StoreDamaged(f"a row of the pyramid is not what was written: {error}") from error
-    size = dtype.itemsize
-    return np.ascontiguousarray(planes.reshape(size, -1).T).view(dtype).reshape(-1)
+    alike: dict[tuple[bytes, int], list[int]] = {}
+    for at, (data, plane) in enumerate(zip(rows, planes, strict=True)):
+        alike.setdefault((data[:1], len(plane)), []).append(at)
+    found: list[Items] = [np.zeros(0, FLOATS)] * len(rows)
+    for (kind, length), places in alike.items():
+        dtype = FLOATS if kind == b"f" else INTEGERS
+        count = length // dtype.itemsize
+        octets = np.frombuffer(b"".join([planes[at] for at in places]), np.uint8)
+        turned = np.ascontiguousarray(octets.reshape(len(places), dtype.itemsize, count).transpose(0, 2, 1))
+        items = turned.reshape(-1).view(dtype).reshape(len(places), count)
+        for at, one in zip(places, items, strict=True):
+            found[at] = one
+    return found

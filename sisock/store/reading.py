@@ -154,14 +154,15 @@ def _last_sealed(tx: Tx, shelf: Shelf, line: Line, kinds: dict[str, str], asked:
     if not len(q):
         return found, shelf.read_chunks(tx, line, kinds, [])
     chunk = np.unique(np.searchsorted(firsts, q, side="right") - 1)
-    starts = shelf.cell_starts(tx, line, ords[chunk].tolist())
+    opened = shelf.open_times(tx, line, ords[chunk].tolist())
+    starts = opened.starts
     counts = [len(starts[ordinal]) for ordinal in ords[chunk].tolist()]
     cell_start = np.concatenate([starts[ordinal] for ordinal in ords[chunk].tolist()])
     cell_chunk = np.repeat(chunk, counts)
     cell_number = np.concatenate([np.arange(count) for count in counts])
     cells, which = np.unique(np.searchsorted(cell_start, q, side="right") - 1, return_inverse=True)
     wanted = _wanted(ords[cell_chunk[cells]], cell_number[cells])
-    t = shelf.cell_times(tx, line, wanted)
+    t = opened.cells(wanted)
     filled = np.minimum(rows[cell_chunk[cells]] - cell_number[cells] * CELL, CELL)
     row = np.minimum((t[which] <= q[:, None]).sum(axis=1), filled[which]) - 1
     found[some] = t[which, row]

@@ -9,22 +9,39 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sisock.blocks import Block, Bools, Column
-from sisock.store.cells import CELL, Ints
+from sisock.store.cells import CELL, Encoded, Ints, decode_cells
 from sisock.store.database import Tx
 from sisock.store.errors import StoreDamaged
 from sisock.store.layers import DTYPES, as_kind
 from sisock.store.lines import Line, Meta, Stored
-from sisock.store.pyramid import Items, pack_items, unpack_items
+from sisock.store.pyramid import Items, pack_items, unpack_rows
 from sisock.times import EARLIEST, LATEST, Micros, iso, to_seconds
 
 # A piece of a field: the chunk it belongs to, and its values.
 Piece = tuple[int, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTimes:
+    """Times of some chunks, opened but not decoded."""
+
+    parts: Mapping[int, Encoded]
+
+    @property
+    def starts(self) -> dict[int, Ints]:
+        """First times of each chunk's cells."""
+        return {ordinal: part.bases[:, 0] for ordinal, part in self.parts.items()}
+
+    def cells(self, wanted: Mapping[int, Sequence[int]]) -> Ints:
+        """Times of these cells, (cells, 256); what is behind a chunk's last row repeats or follows it."""
+        return decode_cells([(self.parts[ordinal], cell, cell + 1) for ordinal, cells in wanted.items() for cell in cells])[0]
 
 
 class Shelf(ABC):
@@ -69,12 +86,8 @@ class Shelf(ABC):
         """What these chunks have of a field, runs of chunks as one piece, each with the first one's number."""
 
     @abstractmethod
-    def cell_starts(self, tx: Tx, line: Line, ords: Sequence[int]) -> dict[int, Ints]:
-        """First times of the cells of these chunks."""
-
-    @abstractmethod
-    def cell_times(self, tx: Tx, line: Line, wanted: Mapping[int, Sequence[int]]) -> Ints:
-        """Times of these cells of these chunks, (cells, 256); what is behind a chunk's last row repeats or follows it."""
+    def open_times(self, tx: Tx, line: Line, ords: Sequence[int]) -> EncodedTimes:
+        """The times of these chunks, of which some cells will be read."""
 
     @abstractmethod
     def cell_values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
@@ -139,7 +152,7 @@ class Shelf(ABC):
             found = [
                 row for some in _portions(ords) for row in tx.rows(f"{query} AND ord IN ({some}) ORDER BY ord", field, level)
             ]
-        return [(ordinal, unpack_items(bytes(data))) for ordinal, data in found]
+        return list(zip([row[0] for row in found], unpack_rows([bytes(row[1]) for row in found]), strict=True))
 
 
 @contextmanager

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from sisock.blocks import Block, Column
 from sisock.store.cells import (
-    Encoded,
-    Ints,
     as_column,
     decode,
     decode_cells,
@@ -21,7 +19,7 @@ from sisock.store.database import Tx
 from sisock.store.lines import Line, Meta, Stored
 from sisock.store.packing import kind_of, pack, unpack
 from sisock.store.pyramid import cells_of
-from sisock.store.shelf import Piece, Shelf, scatter, select_by_ord, sparse
+from sisock.store.shelf import EncodedTimes, Piece, Shelf, scatter, select_by_ord, sparse
 from sisock.times import EARLIEST, LATEST, Micros
 
 
@@ -101,19 +99,10 @@ class SqliteShelf(Shelf):
                 runs.append([(row[0], row[1], row[2])])
         return [(run[0][0], decode([data for _, _, data in run], run[0][1])) for run in runs]
 
-    def cell_starts(self, tx: Tx, line: Line, ords: Sequence[int]) -> dict[int, Ints]:
-        """First times of the cells of these chunks."""
-        return {ordinal: part.bases[:, 0] for ordinal, part in self._opened(tx, line, ords)}
-
-    def _opened(self, tx: Tx, line: Line, ords: Sequence[int]) -> list[tuple[int, Encoded]]:
+    def open_times(self, tx: Tx, line: Line, ords: Sequence[int]) -> EncodedTimes:
+        """The times of these chunks."""
         found = sparse(tx, "SELECT ord, times FROM chunks WHERE timeline = ? AND ord", ords, line.id)
-        return [(ordinal, open_cells(data)) for ordinal, data in found]
-
-    def cell_times(self, tx: Tx, line: Line, wanted: Mapping[int, Sequence[int]]) -> Ints:
-        """Times of these cells."""
-        opened = dict(self._opened(tx, line, list(wanted)))
-        parts = [(opened[ordinal], cell, cell + 1) for ordinal, cells in wanted.items() for cell in cells]
-        return decode_cells(parts)[0]
+        return EncodedTimes({ordinal: open_cells(data) for ordinal, data in found})
 
     def cell_values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
         """Values of a field in these cells."""

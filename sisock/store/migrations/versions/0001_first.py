@@ -75,6 +75,7 @@ def upgrade() -> None:
         *_numbers("seq_low", "first", "last"),
         _rows(),
         sa.Column("data" if sqlite else "times", times, nullable=False),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "chunks",
@@ -83,7 +84,7 @@ def upgrade() -> None:
         _rows(),
         *_numbers("seq_low", "seq", "coarse"),
         sa.Column("times", times, nullable=False),
-        *([] if sqlite else [sa.Column("starts", sa.LargeBinary, nullable=False)]),
+        *([] if sqlite else [sa.Column("cells", sa.LargeBinary, nullable=False)]),
     )
     op.create_index("chunks_by_time", "chunks", ["timeline", "first", "last", "ord", "rows"])
     op.create_index("chunks_by_seq", "chunks", ["timeline", "seq"])
