@@ -162,7 +162,7 @@ def single_rows(folder, count=1500):
     report("  the same, appends sharing commits", together, base, "SQLite's commits", "", "a second", more_is_better=True)
 
 
-def reads(store, connection, duck, t, v):
+def reads(store, connection, duck, t):
     history = store.node("bench")
     million = min(len(t), 1_000_000)
     start, end = int(t[0]), int(t[million - 1]) + 1
@@ -188,7 +188,8 @@ def reads(store, connection, duck, t, v):
     def by_duck():
         width = int(t[-1]) + 1 - int(t[0])
         return duck.execute(
-            f"SELECT ((t - {int(t[0])}) * 500) // {width} AS b, min(v), max(v), arg_min(t, v), arg_max(t, v) FROM rows GROUP BY b"
+            f"SELECT ((t - {int(t[0])}) * 500) // {width} AS b, min(v), max(v), arg_min(t, v), arg_max(t, v) "
+            "FROM rows GROUP BY b"
         ).fetchnumpy()
 
     overview()
@@ -348,7 +349,7 @@ def main():
                 insert_rows(connection, 0, t[:million], v[:million])
                 duck = duckdb.connect(str(folder / "duck.db"))
                 duck.execute("CREATE TABLE rows AS SELECT * FROM (SELECT unnest($1) AS t, unnest($2) AS v) ORDER BY t", [t, v])
-                reads(store, connection, duck, t, v)
+                reads(store, connection, duck, t)
                 connection.close()
                 duck.close()
 
@@ -356,14 +357,14 @@ def main():
             "reads": all_reads,
             "appends": lambda: appends(folder),
             "single": lambda: single_rows(folder),
-            "size": lambda: size(folder, t[:2_000_000], v[:2_000_000]),
+            "size": lambda: size(folder, t, v),
             "late": lambda: late_rows(folder),
             "postgres": lambda: postgres(folder, t, v),
         }
         if chosen.large:
             work["large"] = lambda: large(folder)
-        for name, measure in work.items():
-            if not chosen.only or chosen.only in name:
+        for what, measure in work.items():
+            if not chosen.only or chosen.only in what:
                 measure()
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         if chosen.json:

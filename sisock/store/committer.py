@@ -77,6 +77,9 @@ class Committer:
         self._bytes = 0
         self._changed = threading.Condition()
         self._closed = False
+        # Whether nothing more is taken in once the database did not answer, so that the order of blocks stays.
+        self.stop_when_away = False
+        self._stopped: StoreAway | None = None
         # What is known of each timeline; forgotten when a transaction fails.
         self._lines: dict[tuple[int, str], tuple[Line, Waiting]] = {}
         self._thread = threading.Thread(target=self._work, name="sisock-store", daemon=True)
@@ -124,6 +127,10 @@ class Committer:
 
     def _run(self, jobs: list[Job]) -> None:
         jobs = [job for job in jobs if job.done.set_running_or_notify_cancel()]
+        if self._stopped is not None:
+            for job in jobs:
+                job.done.set_exception(self._stopped)
+            return
         results: list[tuple[Job, Any]] = []
         errors: list[tuple[Job, BaseException]] = []
         try:
@@ -140,7 +147,7 @@ class Committer:
                     except _Refused as refused:
                         errors.append((job, refused.reason))
         except Exception as error:  # noqa: BLE001  every error goes to those who wait for it
-            self._lines.clear()
+            self._failed(error)
             if len(jobs) > 1 and not isinstance(error, (StoreFull, StoreAway)):
                 # One of them brought it about: each is tried by itself.
                 for job in jobs:
@@ -151,7 +158,15 @@ class Committer:
             return
         self._hand_on(results, errors)
 
+    def _failed(self, error: Exception) -> None:
+        self._lines.clear()
+        if self.stop_when_away and isinstance(error, StoreAway):
+            self._stopped = error
+
     def _alone(self, job: Job) -> None:
+        if self._stopped is not None:
+            job.done.set_exception(self._stopped)
+            return
         try:
             with self._database.writing() as tx:
                 lost = self._lost(tx, job.lease)
@@ -161,7 +176,7 @@ class Committer:
         except _Refused as refused:
             job.done.set_exception(refused.reason)
         except Exception as error:  # noqa: BLE001
-            self._lines.clear()
+            self._failed(error)
             job.done.set_exception(error)
         else:
             job.done.set_result(result)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sisock.blocks import Bools, Column
+from sisock.errors import InvalidArgument
 from sisock.store.database import Tx
 from sisock.store.errors import StoreDamaged
 
@@ -44,7 +45,9 @@ def array(kind: str, column: Column) -> bytes:
         return struct.pack(">iiI", 0, 0, _OIDS[kind])
     head = _ARRAY.pack(1, int(column.valid is not None), _OIDS[kind], rows, 1)
     if kind == "s":
-        texts = (None if text is None else text.encode() for text in column.values.tolist())
+        texts = [None if text is None else text.encode() for text in column.values.tolist()]
+        if any(text and b"\0" in text for text in texts):
+            raise InvalidArgument("PostgreSQL keeps no text with the character NUL")
         return head + b"".join(integer4(-1) if text is None else integer4(len(text)) + text for text in texts)
     element = _ELEMENTS[kind]
     body = np.empty(rows, [("size", ">i4"), ("value", element)])

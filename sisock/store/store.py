@@ -228,6 +228,11 @@ class NodeHistory:
             raise SisockError(f"the history of {self.name!r} was opened to be read; Store.node opens it to be written")
         return self._lease
 
+    @property
+    def node(self) -> int:
+        """The number of the node in its store."""
+        return self._node
+
     # Reading
 
     def timelines(self) -> list[str]:
