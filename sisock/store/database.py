@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -59,6 +60,52 @@ class Tx:
         self.cursor.executemany(sql if self._mark == "?" else sql.replace("?", self._mark), list(parameters))
 
 
+class Transaction:
+    """A transaction of a connection of its own, as a context."""
+
+    __slots__ = ("_begin", "_connection", "_database")
+
+    def __init__(self, database: Database, begin: str) -> None:
+        self._database, self._begin = database, begin
+
+    def __enter__(self) -> Tx:
+        try:
+            self._connection = self._database.sql.raw_connection()
+        except Exception as error:
+            self._database.raise_named(error)
+            raise
+        try:
+            cursor = self._connection.cursor()
+            cursor.execute(self._begin)
+        except BaseException as error:
+            self._undo()
+            self._database.raise_named(error)
+            raise
+        return Tx(cursor, self._database.mark)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self._undo()
+            self._database.raise_named(error)
+            return
+        try:
+            self._connection.cursor().execute("COMMIT")
+        except BaseException as failed:
+            self._undo()
+            self._database.raise_named(failed)
+            raise
+        self._connection.close()
+
+    def _undo(self) -> None:
+        driver: Any = self._connection.driver_connection
+        try:
+            if self._database.engine == "postgresql" or driver.in_transaction:
+                driver.cursor().execute("ROLLBACK")
+        except Exception:  # noqa: BLE001  whatever stands in the way of a rollback, this connection is not used again
+            self._connection.invalidate()
+        self._connection.close()
+
+
 class Database:
     """A database of one of the two engines, `sqlite` or `postgresql`."""
 
@@ -87,70 +134,36 @@ class Database:
             connect_args=arguments,
         )
         event.listen(self.sql, "connect", _set_up_sqlite if self.engine == "sqlite" else _set_up_postgresql)
-        self._mark = "?" if self.engine == "sqlite" else "%s"
+        self.mark = "?" if self.engine == "sqlite" else "%s"
 
     @property
     def path(self) -> Path | None:
         """The file of an SQLite database."""
         return Path(self.url.database) if self.engine == "sqlite" and self.url.database else None
 
-    @contextmanager
-    def reading(self) -> Iterator[Tx]:
-        """A transaction that reads one snapshot."""
-        with self._transaction("BEGIN" if self.engine == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as tx:
-            yield tx
+    def reading(self) -> Transaction:
+        """A transaction that reads one snapshot, as a context."""
+        return Transaction(self, "BEGIN" if self.engine == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    @contextmanager
-    def writing(self) -> Iterator[Tx]:
-        """A transaction that writes; it is committed, durably, when the block ends, and undone if it raises."""
-        with self._transaction("BEGIN IMMEDIATE" if self.engine == "sqlite" else "BEGIN") as tx:
-            yield tx
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Tx]:
-        with self.guarded():
-            connection = self.sql.raw_connection()
-        try:
-            with self.guarded():
-                cursor = connection.cursor()
-                tx = Tx(cursor, self._mark)
-                cursor.execute(begin)
-                try:
-                    yield tx
-                except BaseException:
-                    self._undo(connection)
-                    raise
-                try:
-                    cursor.execute("COMMIT")
-                except BaseException:
-                    self._undo(connection)
-                    raise
-        finally:
-            connection.close()
-
-    def _undo(self, connection: Any) -> None:
-        driver = connection.driver_connection
-        try:
-            if self.engine == "postgresql" and driver.closed:
-                connection.invalidate()
-            elif self.engine == "postgresql" or driver.in_transaction:
-                driver.cursor().execute("ROLLBACK")
-        except Exception:  # noqa: BLE001  whatever stands in the way of a rollback, this connection is not used again
-            connection.invalidate()
+    def writing(self) -> Transaction:
+        """A transaction that writes, as a context; committed, durably, when the block ends, and undone if it raises."""
+        return Transaction(self, "BEGIN IMMEDIATE" if self.engine == "sqlite" else "BEGIN")
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """Turns the driver's errors into the store's."""
         try:
             yield
-        except DBAPIError as error:
-            raise self._named(error.orig or error) from error
-        except sqlite3.Error as error:
-            raise self._named(error) from error
         except Exception as error:
-            if type(error).__module__.startswith("psycopg2"):
-                raise self._named(error) from error
+            self.raise_named(error)
             raise
+
+    def raise_named(self, error: BaseException) -> None:
+        """Raises the store's error for a driver's; does nothing for any other."""
+        if isinstance(error, DBAPIError):
+            raise self._named(error.orig or error) from error
+        if isinstance(error, sqlite3.Error) or type(error).__module__.startswith("psycopg2"):
+            raise self._named(error) from error
 
     def _named(self, error: BaseException) -> Exception:
         text = str(error).strip()

@@ -84,7 +84,7 @@ def killed_often(address, kills, seed=0):
 
 
 def test_what_was_acknowledged_is_there_after_kill(address):
-    killed_often(address, 6, seed=1)
+    killed_often(address, 4, seed=1)
 
 
 @pytest.mark.soak
