@@ -80,8 +80,8 @@ class Committer:
         # Whether nothing more is taken in once the database did not answer, so that the order of blocks stays.
         self.stop_when_away = False
         self._stopped: StoreAway | None = None
-        # What is known of each timeline; forgotten when a transaction fails.
-        self._lines: dict[tuple[int, str], tuple[Line, Waiting]] = {}
+        # What is known of each timeline under a lease; forgotten when a transaction fails.
+        self._lines: dict[tuple[Lease, str], tuple[Line, Waiting]] = {}
         self._thread = threading.Thread(target=self._work, name="sisock-store", daemon=True)
         self._thread.start()
 
@@ -193,12 +193,12 @@ class Committer:
         row = tx.one(f"SELECT lease FROM nodes WHERE id = ?{lock}", lease.node)
         if row is not None and row[0] == lease.number:
             return None
-        for key in [key for key in self._lines if key[0] == lease.node]:
+        for key in [key for key in self._lines if key[0] == lease]:
             del self._lines[key]
         return LostLease(f"another process writes the history of {lease.name!r} now, so nothing was kept. Stop one of the two.")
 
     def _one(self, tx: Tx, job: Job) -> Any:
-        line, waiting = self._line(tx, job.lease.node, job.timeline)
+        line, waiting = self._line(tx, job.lease, job.timeline)
         if isinstance(job, Task):
             return job.work(tx, line, waiting)
         try:
@@ -214,13 +214,11 @@ class Committer:
             retain(tx, self._shelf, line, waiting, to_micros(now()))
         return position
 
-    def _line(self, tx: Tx, node: int, timeline: str) -> tuple[Line, Waiting]:
-        known = self._lines.get((node, timeline))
+    def _line(self, tx: Tx, lease: Lease, timeline: str) -> tuple[Line, Waiting]:
+        known = self._lines.get((lease, timeline))
         if known is None:
-            line = load(tx, node, timeline)
-            if line is None:
-                line = create(tx, node, timeline)
-            known = self._lines[node, timeline] = line, counted(tx, line)
+            line = load(tx, lease.node, timeline) or create(tx, lease.node, timeline)
+            known = self._lines[lease, timeline] = line, counted(tx, line)
         return known
 
 

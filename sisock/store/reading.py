@@ -58,8 +58,9 @@ def page_end(tx: Tx, line: Line, start: int, end: int, rows: int) -> int:
     """Where a page of about so many sealed rows, from `start` on, ends."""
     held = 0
     for first, count in tx.rows(
-        "SELECT first, rows FROM chunks WHERE timeline = ? AND last >= ? AND first < ? ORDER BY first LIMIT ?",
-        *(line.id, start, end, 2 + rows // 256),
+        "SELECT first, rows FROM chunks WHERE timeline = ? AND first < ? AND first >= "
+        "COALESCE((SELECT max(first) FROM chunks WHERE timeline = ? AND first <= ?), ?) ORDER BY first LIMIT ?",
+        *(line.id, end, line.id, start, start, 2 + rows // 256),
     ):
         if held >= rows and first > start:
             return int(first)

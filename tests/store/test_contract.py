@@ -194,7 +194,11 @@ def test_whoever_opens_the_node_last_may_write(history, address):
             history.delete("t", 0, 10).result(10)
         assert keep(taken, "t", Block(np.array([3]), {}))[0].seq == 2
         keep(other.node("shed"), "t", block)
-    assert history.read("t", [], 0, 10)[0].t.tolist() == [1, 3]
+        again = history.store.node("roof")
+        assert keep(again, "t", Block(np.array([4]), {}))[0].seq == 3
+        with pytest.raises(LostLease):
+            taken.append("t", Block(np.array([5]), {})).result(10)
+    assert history.read("t", [], 0, 10)[0].t.tolist() == [1, 3, 4]
     with pytest.raises(SisockError, match="to be read"):
         history.store.reader("roof").append("t", block)
     with pytest.raises(UnknownNode):
