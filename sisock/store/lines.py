@@ -45,6 +45,7 @@ class Line:
     name: str
     epoch: str
     seq: int = 0
+    mended: int = 0
     newest: int | None = None
     sealed: int | None = None
     keep: int | None = None
@@ -63,7 +64,7 @@ class Line:
         return {name: self.kinds[name] for name in dict.fromkeys(fields) if name in self.kinds}
 
 
-_COLUMNS = "t.id, t.name, n.epoch, t.seq, t.newest, t.sealed, t.keep, t.coarse_after, t.coarse_step"
+_COLUMNS = "t.id, t.name, n.epoch, t.seq, t.mended, t.newest, t.sealed, t.keep, t.coarse_after, t.coarse_step"
 
 
 def load(tx: Tx, node: int, timeline: str) -> Line | None:
@@ -76,7 +77,7 @@ def load(tx: Tx, node: int, timeline: str) -> Line | None:
 
 def create(tx: Tx, node: int, timeline: str) -> Line:
     """A new timeline."""
-    (number,) = tx.known("INSERT INTO timelines (node, name, seq) VALUES (?, ?, 0) RETURNING id", node, timeline)
+    (number,) = tx.known("INSERT INTO timelines (node, name, seq, mended) VALUES (?, ?, 0, 0) RETURNING id", node, timeline)
     (epoch,) = tx.known("SELECT epoch FROM nodes WHERE id = ?", node)
     return Line(number, timeline, epoch)
 

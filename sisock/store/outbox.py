@@ -196,7 +196,7 @@ class Outbox:
     def _load(self) -> None:
         with self._file.reading() as tx:
             for name, epoch, seq, newest, kinds in tx.rows("SELECT timeline, epoch, seq, newest, kinds FROM known"):
-                self._lines[name] = Line(0, name, epoch, seq, newest, kinds=json.loads(kinds))
+                self._lines[name] = Line(0, name, epoch, seq, newest=newest, kinds=json.loads(kinds))
 
     def _lose(self) -> None:
         history, self._history = self._history, None

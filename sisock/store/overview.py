@@ -206,7 +206,8 @@ def _descend(tx: Tx, shelf: Shelf, line: Line, name: str, least: Extremes, most:
         if not len(items):
             return
         if level:
-            rows = shelf.items(tx, field, level - 1, items["child"].tolist())
+            below = items["child"].tolist()
+            rows = shelf.cell_items(tx, line, field, below) if level == 1 else shelf.items(tx, field, level - 1, below)
         else:
             _add_cells(tx, shelf, line, name, items, ords, least, most)
 

@@ -68,6 +68,7 @@ def tables(engine: str) -> MetaData:
         Column("seq", BigInteger, nullable=False),
         Column("newest", BigInteger),
         Column("sealed", BigInteger),  # rows up to here come as patches
+        Column("mended", BigInteger, nullable=False),  # how often chunks that were there changed or went
         Column("keep", BigInteger),  # retention: how long rows are kept
         Column("coarse_after", BigInteger),  # and after which time only
         Column("coarse_step", BigInteger),  # the extremes of each step are

@@ -6,7 +6,9 @@ What is here is the same for both engines; `SqliteShelf` and `PostgresShelf` say
 # ruff: noqa: S608  the names in these statements are our own, and so are the numbers
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ from sisock.store.layers import DTYPES, as_kind
 from sisock.store.lines import Line, Meta, Stored
 from sisock.store.pyramid import Items, pack_items, unpack_rows
 from sisock.times import EARLIEST, LATEST, Micros, iso, to_seconds
+
+# Chunks whose cells' items are kept in memory: about 3 kB each.
+MOST_REMEMBERED = 8192
 
 # A piece of a field: the chunk it belongs to, and its values.
 Piece = tuple[int, Column]
@@ -44,8 +49,53 @@ class EncodedTimes:
         return decode_cells([(self.parts[ordinal], cell, cell + 1) for ordinal, cells in wanted.items() for cell in cells])[0]
 
 
+class Memory:
+    """The cells' items that were read last: a plot that is drawn again reads few of them anew.
+
+    They hold as long as no chunk of the timeline that was there changed, which its count of mendings says.
+    """
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self._most = most
+        self._items: OrderedDict[tuple[int, int], tuple[int, Items]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, field: int, mended: int, ords: Sequence[int]) -> dict[int, Items]:
+        """Those of these chunks' items that are known and still hold."""
+        found = {}
+        with self._lock:
+            for ordinal in ords:
+                known = self._items.get((field, ordinal))
+                if known is not None and known[0] == mended:
+                    self._items.move_to_end((field, ordinal))
+                    found[ordinal] = known[1]
+        return found
+
+    def keep(self, field: int, mended: int, rows: Sequence[tuple[int, Items]]) -> None:
+        """Takes in items that were read, and lets the oldest go."""
+        with self._lock:
+            for ordinal, items in rows:
+                # A copy, since what is read together shares its memory.
+                self._items[field, ordinal] = mended, items.copy()
+            while len(self._items) > self._most:
+                self._items.popitem(last=False)
+
+
 class Shelf(ABC):
     """Puts blocks, chunks and the pyramid's rows into tables, and takes them out."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+
+    def cell_items(self, tx: Tx, line: Line, field: int, ords: Sequence[int]) -> list[tuple[int, Items]]:
+        """Items of the cells of these chunks, those that were read lately from memory."""
+        found = self.memory.find(field, line.mended, ords)
+        missing = [ordinal for ordinal in ords if ordinal not in found]
+        if missing:
+            new = self.items(tx, field, 0, missing)
+            self.memory.keep(field, line.mended, new)
+            found.update(new)
+        return [(ordinal, found[ordinal]) for ordinal in ords if ordinal in found]
 
     # Blocks
 
@@ -95,6 +145,7 @@ class Shelf(ABC):
 
     def drop_chunks(self, tx: Tx, line: Line, ords: Sequence[int]) -> None:
         """Forgets these chunks, their columns and their cells' items."""
+        tx.run("UPDATE timelines SET mended = mended + 1 WHERE id = ?", line.id)
         for some in _portions(ords):
             tx.run(f"DELETE FROM chunks WHERE timeline = ? AND ord IN ({some})", line.id)
             for field in line.ids.values():

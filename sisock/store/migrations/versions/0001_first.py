@@ -57,7 +57,7 @@ def upgrade() -> None:
         sa.Column("id", _KEY, primary_key=True),
         *_numbers("node"),
         sa.Column("name", sa.Text, nullable=False),
-        *_numbers("seq"),
+        *_numbers("seq", "mended"),
         *_numbers("newest", "sealed", "keep", "coarse_after", "coarse_step", null=True),
         sa.UniqueConstraint("node", "name"),
     )
