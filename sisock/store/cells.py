@@ -102,10 +102,9 @@ def _encode(kind: str, ints: Ints, valid: Bools | None) -> bytes:
         ints = ints[np.maximum.accumulate(np.where(valid, np.arange(rows), 0))]
     matrix = _padded(ints, cells, kind == "t").reshape(cells, CELL)
     transforms = (_PLAIN, _DELTA) if kind == "f" else (_LINE, _DELTA, _FLOOR) if kind == "t" else (_FLOOR, _DELTA)
-    sample = matrix[:: max(1, cells // 4)]
-    transform = min(transforms, key=lambda one: _cost(_residuals(one, sample)))
-    residuals = _residuals(transform, matrix)
-    bases = _bases(transform, matrix)
+    sample = matrix[:: max(1, cells // 2)]
+    transform = min(transforms, key=lambda one: _cost(_transformed(one, sample)[0]))
+    residuals, bases = _transformed(transform, matrix)
     most = int(residuals.max()) if rows else 0
     width = (most.bit_length() + 7) // 8
     planes = _planes(residuals, width)
@@ -151,39 +150,27 @@ def _padded(ints: Ints, cells: int, line: bool) -> Ints:
     return np.concatenate([ints, ints[-1] + step * np.arange(1, lacking + 1, dtype=np.int64)])
 
 
-def _residuals(transform: int, matrix: Ints) -> Words:
-    match transform:
-        case 1:  # _FLOOR
-            over: Ints = matrix - matrix.min(axis=1, keepdims=True)
-            return over.view(np.uint64)
-        case 2:  # _DELTA
-            steps = np.zeros_like(matrix)
-            np.subtract(matrix[:, 1:], matrix[:, :-1], out=steps[:, 1:])
-            return ((steps << 1) ^ (steps >> 63)).view(np.uint64)
-        case 3:  # _LINE
-            off = matrix - _lines(matrix[:, :1], matrix[:, -1:])
-            off -= off.min(axis=1, keepdims=True)
-            return off.view(np.uint64)
-    return matrix.view(np.uint64)
+def _transformed(transform: int, matrix: Ints) -> tuple[Words, Ints]:
+    """Residuals of (cells, 256), and what each cell's are added to."""
+    if transform == _DELTA:
+        steps = np.zeros_like(matrix)
+        np.subtract(matrix[:, 1:], matrix[:, :-1], out=steps[:, 1:])
+        sign = steps >> 63
+        steps <<= 1
+        steps ^= sign
+        return steps.view(np.uint64), matrix[:, :1]
+    if transform == _PLAIN:
+        return matrix.view(np.uint64), np.empty((len(matrix), 0), np.int64)
+    ends = matrix[:, :1], matrix[:, -1:]
+    over = matrix - _lines(*ends) if transform == _LINE else matrix
+    least = over.min(axis=1, keepdims=True)
+    return (over - least).view(np.uint64), np.concatenate([*ends, least], axis=1) if transform == _LINE else least
 
 
 def _lines(first: Ints, last: Ints) -> Ints:
     """Straight lines from first to last; flat ones where the way is too far to reckon."""
     way = last - first
     return first + _STEPS * np.where((way >= 0) & (way < _FAR), way, 0) // (CELL - 1)
-
-
-def _bases(transform: int, matrix: Ints) -> Ints:
-    match transform:
-        case 1:
-            least: Ints = matrix.min(axis=1, keepdims=True)
-            return least
-        case 2:
-            return matrix[:, :1]
-        case 3:
-            off = matrix - _lines(matrix[:, :1], matrix[:, -1:])
-            return np.concatenate([matrix[:, :1], matrix[:, -1:], off.min(axis=1, keepdims=True)], axis=1)
-    return np.empty((len(matrix), 0), np.int64)
 
 
 def _planes(residuals: Words, width: int) -> npt.NDArray[np.uint8]:
@@ -193,9 +180,9 @@ def _planes(residuals: Words, width: int) -> npt.NDArray[np.uint8]:
 
 
 def _entropy(plane: npt.NDArray[np.uint8]) -> float:
-    share = np.bincount(plane.ravel(), minlength=256) / plane.size
-    share = share[share > 0]
-    return float(-(share * np.log2(share)).sum())
+    counts = np.bincount(plane.reshape(-1))
+    counts = counts[counts > 0]
+    return float(np.log2(plane.size) - (counts * np.log2(counts)).sum() / plane.size)
 
 
 def _cost(residuals: Words) -> float:
@@ -209,7 +196,7 @@ def _cost(residuals: Words) -> float:
 def _noise_from(planes: npt.NDArray[np.uint8]) -> int:
     """The first of the low planes that are noise; the number of planes if none is."""
     count: int = planes.shape[1]
-    sample = planes[:: max(1, len(planes) // 4)]
+    sample = planes[:: max(1, len(planes) // 3)]
     while count > 0 and len(planes) > 1 and _entropy(sample[:, count - 1]) > _NOISE:
         count -= 1
     return count
