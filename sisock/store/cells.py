@@ -102,7 +102,7 @@ def _encode(kind: str, ints: Ints, valid: Bools | None) -> bytes:
         ints = ints[np.maximum.accumulate(np.where(valid, np.arange(rows), 0))]
     matrix = _padded(ints, cells, kind == "t").reshape(cells, CELL)
     transforms = (_PLAIN, _DELTA) if kind == "f" else (_LINE, _DELTA, _FLOOR) if kind == "t" else (_FLOOR, _DELTA)
-    sample = matrix[:: max(1, cells // 2)]
+    sample = _sample(matrix)
     transform = min(transforms, key=lambda one: _cost(_transformed(one, sample)[0]))
     residuals, bases = _transformed(transform, matrix)
     most = int(residuals.max()) if rows else 0
@@ -179,6 +179,11 @@ def _planes(residuals: Words, width: int) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(octets[:, :, :width].transpose(0, 2, 1)[:, ::-1])
 
 
+def _sample(cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Three cells; not the last, which may be filled up."""
+    return cells[: max(1, len(cells) - 1) : max(1, len(cells) // 3)]
+
+
 def _entropy(plane: npt.NDArray[np.uint8]) -> float:
     counts = np.bincount(plane.reshape(-1))
     counts = counts[counts > 0]
@@ -196,7 +201,7 @@ def _cost(residuals: Words) -> float:
 def _noise_from(planes: npt.NDArray[np.uint8]) -> int:
     """The first of the low planes that are noise; the number of planes if none is."""
     count: int = planes.shape[1]
-    sample = planes[:: max(1, len(planes) // 3)]
+    sample = _sample(planes)
     while count > 0 and len(planes) > 1 and _entropy(sample[:, count - 1]) > _NOISE:
         count -= 1
     return count
