@@ -1,0 +1,20 @@
+"""The store: history on disk, read at the speed of memory. `docs/store.md` explains how it lies there."""
+
+from __future__ import annotations
+
+from sisock.store.errors import LostLease, PositionLost, StoreAway, StoreDamaged, StoreFull
+from sisock.store.overview import Overview
+from sisock.store.reading import Changes
+from sisock.store.store import NodeHistory, Store
+
+__all__ = [
+    "Changes",
+    "LostLease",
+    "NodeHistory",
+    "Overview",
+    "PositionLost",
+    "Store",
+    "StoreAway",
+    "StoreDamaged",
+    "StoreFull",
+]

@@ -1,0 +1,180 @@
+"""Reading: rows, the first and last time, what changed since a position, the last row at or before given times."""
+
+# ruff: noqa: S608  the names in these statements are our own, and so are the numbers
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sisock.blocks import Block, concat
+from sisock.errors import TooMuch
+from sisock.history import Position
+from sisock.store.cells import CELL, Index
+from sisock.store.database import Tx
+from sisock.store.errors import PositionLost
+from sisock.store.layers import overlay
+from sisock.store.lines import Line, metas
+from sisock.store.shelf import Shelf
+from sisock.times import EARLIEST, LATEST, Micros
+
+# A patch of so few rows names each of them as a range of its own.
+FEW_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What came after a position: rows, and the ranges [start, end) in which they replace all that was there before."""
+
+    block: Block
+    revises: tuple[tuple[int, int], ...]
+    position: Position
+
+
+def read(tx: Tx, shelf: Shelf, line: Line, fields: Iterable[str], start: int, end: int) -> Block:
+    """The rows in [start, end) with those of the fields that there are."""
+    kinds = line.only(fields)
+    base = shelf.read_chunks(tx, line, kinds, metas(tx, line, start, end)).between(start, end)
+    loose = shelf.blocks(tx, line, start=start, end=end)
+    if not loose:
+        return base
+    return overlay([base, *(stored.block.between(start, end) for stored in loose)], kinds)
+
+
+def span(tx: Tx, line: Line) -> tuple[int, int] | None:
+    """First and last time; None without rows."""
+    ends = "SELECT min(first) AS first, max(last) AS last FROM"
+    row = tx.one(
+        f"SELECT min(first), max(last) FROM ({ends} chunks WHERE timeline = ? "
+        f"UNION ALL {ends} blocks WHERE timeline = ?) AS ends",
+        *(line.id, line.id),
+    )
+    return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
+
+
+def page_end(tx: Tx, line: Line, start: int, end: int, rows: int) -> int:
+    """Where a page of about so many sealed rows, from `start` on, ends."""
+    held = 0
+    for first, count in tx.rows(
+        "SELECT first, rows FROM chunks WHERE timeline = ? AND first < ? AND first >= "
+        "COALESCE((SELECT max(first) FROM chunks WHERE timeline = ? AND first <= ?), ?) ORDER BY first LIMIT ?",
+        *(line.id, end, line.id, start, start, 2 + rows // 256),
+    ):
+        if held >= rows and first > start:
+            return int(first)
+        held += count
+    return end
+
+
+def changes(tx: Tx, shelf: Shelf, line: Line, fields: Sequence[str], since: Position, max_rows: int) -> Changes:
+    """What came after `since`; PositionLost for a position of another life of the history, or one ahead of it."""
+    position = Position(line.epoch, line.seq)
+    if since.epoch != line.epoch or since.seq > line.seq:
+        raise PositionLost(
+            f"{line.name}: the position {since.seq} is not of this history, which stands at {line.seq}. Read anew."
+        )
+    if since.seq == line.seq:
+        return Changes(read(tx, shelf, line, fields, LATEST, LATEST), (), position)
+    touched = [
+        (int(first), int(last) + 1)
+        for first, last in tx.rows("SELECT first, last FROM chunks WHERE timeline = ? AND seq > ?", line.id, since.seq)
+    ]
+    # All that was there at `since` ends here: what was touched up to here revises, what is behind is new.
+    row = tx.one(
+        "SELECT max(last) FROM (SELECT max(last) AS last FROM chunks WHERE timeline = ? AND seq_low <= ? "
+        "UNION ALL SELECT max(last) FROM blocks WHERE timeline = ? AND seq_low <= ?) AS ends",
+        *(line.id, since.seq, line.id, since.seq),
+    )
+    old_end = EARLIEST if row is None or row[0] is None else int(row[0]) + 1
+    for stored in shelf.blocks(tx, line, after=since.seq):
+        t = stored.block.t
+        if len(t) <= FEW_ROWS and stored.seq_low > since.seq:
+            touched.extend((one, one + 1) for one in t.tolist())
+        else:
+            touched.append((int(t[0]), int(t[-1]) + 1))
+    revised = [
+        (int(first), int(last))
+        for first, last in tx.rows("SELECT first, last FROM revisions WHERE timeline = ? AND seq > ?", line.id, since.seq)
+    ]
+    revised += [(first, min(last, old_end)) for first, last in touched if first < old_end]
+    revises = _joined(revised)
+    blocks, held = [], 0
+    for start, end in _joined([*revises, *touched]):
+        blocks.append(read(tx, shelf, line, fields, start, end))
+        held += len(blocks[-1])
+        if held > max_rows:
+            raise TooMuch(f"{line.name}: more than {max_rows} rows came after the position. Read anew, in pages.")
+    return Changes(concat(blocks), tuple(revises), position)
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges in order, those that touch as one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        elif start < end:
+            joined.append((start, end))
+    return joined
+
+
+def last_before(tx: Tx, shelf: Shelf, line: Line, fields: Iterable[str], times: Micros) -> tuple[Block, Index]:
+    """The last row at or before each of these times: the rows, and for each time which of them it is, -1 for none."""
+    kinds = line.only(fields)
+    if not len(times):
+        return read(tx, shelf, line, fields, LATEST, LATEST), np.empty(0, np.intp)
+    asked, back = np.unique(times, return_inverse=True)
+    found, base = _last_sealed(tx, shelf, line, kinds, asked)
+    loose = [stored.block for stored in shelf.blocks(tx, line, end=int(asked[-1]) + 1)]
+    if loose:
+        t = np.unique(np.concatenate([block.t for block in loose]))
+        at = np.searchsorted(t, asked, side="right") - 1
+        found = np.maximum(found, np.where(at >= 0, t[np.maximum(at, 0)], EARLIEST))
+        base = base.take(np.isin(base.t, found))
+    layers = [base, *(block.take(np.isin(block.t, found)) for block in loose)]
+    rows = overlay(layers, kinds) if loose else base
+    index = np.where(found > EARLIEST, np.searchsorted(rows.t, found), -1)
+    return rows, index[back.reshape(-1)]
+
+
+def _last_sealed(tx: Tx, shelf: Shelf, line: Line, kinds: dict[str, str], asked: Micros) -> tuple[Micros, Block]:
+    """Times of the last sealed rows at or before the ascending times, EARLIEST for none, and those rows."""
+    found = np.full(len(asked), EARLIEST, np.int64)
+    heads = tx.rows(
+        "SELECT first, ord, rows FROM chunks WHERE timeline = ? AND first <= ? AND first >= "
+        "COALESCE((SELECT max(first) FROM chunks WHERE timeline = ? AND first <= ?), ?) ORDER BY first",
+        *(line.id, int(asked[-1]), line.id, int(asked[0]), EARLIEST),
+    )
+    if not heads:
+        return found, shelf.read_chunks(tx, line, kinds, [])
+    firsts, ords, rows = (np.array(column, np.int64) for column in zip(*heads, strict=True))
+    some = asked >= firsts[0]
+    q = asked[some]
+    if not len(q):
+        return found, shelf.read_chunks(tx, line, kinds, [])
+    chunk = np.unique(np.searchsorted(firsts, q, side="right") - 1)
+    opened = shelf.open_times(tx, line, ords[chunk].tolist())
+    starts = opened.starts
+    counts = [len(starts[ordinal]) for ordinal in ords[chunk].tolist()]
+    cell_start = np.concatenate([starts[ordinal] for ordinal in ords[chunk].tolist()])
+    cell_chunk = np.repeat(chunk, counts)
+    cell_number = np.concatenate([np.arange(count) for count in counts])
+    cells, which = np.unique(np.searchsorted(cell_start, q, side="right") - 1, return_inverse=True)
+    wanted = _wanted(ords[cell_chunk[cells]], cell_number[cells])
+    t = opened.cells(wanted)
+    filled = np.minimum(rows[cell_chunk[cells]] - cell_number[cells] * CELL, CELL)
+    row = np.minimum((t[which] <= q[:, None]).sum(axis=1), filled[which]) - 1
+    found[some] = t[which, row]
+    places, first = np.unique(which * CELL + row, return_index=True)
+    columns = {name: shelf.cell_values(tx, line, name, wanted).take(places) for name in kinds}
+    return found, Block(found[some][first], columns)
+
+
+def _wanted(ords: npt.NDArray[np.int64], cells: npt.NDArray[np.int64]) -> dict[int, list[int]]:
+    """Cells by their chunks."""
+    wanted: dict[int, list[int]] = {}
+    for ordinal, cell in zip(ords.tolist(), cells.tolist(), strict=True):
+        wanted.setdefault(ordinal, []).append(cell)
+    return wanted

@@ -1,0 +1,252 @@
+"""The shelf: how blocks, chunks and columns lie in an engine's tables.
+
+What is here is the same for both engines; `SqliteShelf` and `PostgresShelf` say how the data themselves are kept.
+"""
+
+# ruff: noqa: S608  the names in these statements are our own, and so are the numbers
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sisock.blocks import Block, Bools, Column
+from sisock.store.cells import CELL, Encoded, Ints, decode_cells
+from sisock.store.database import Tx
+from sisock.store.errors import StoreDamaged
+from sisock.store.layers import DTYPES, as_kind
+from sisock.store.lines import Line, Meta, Stored
+from sisock.store.pyramid import Items, pack_items, unpack_rows
+from sisock.times import EARLIEST, LATEST, Micros, iso, to_seconds
+
+# Chunks whose cells' items are kept in memory: about 3 kB each.
+MOST_REMEMBERED = 8192
+
+# A piece of a field: the chunk it belongs to, and its values.
+Piece = tuple[int, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTimes:
+    """Times of some chunks, opened but not decoded."""
+
+    parts: Mapping[int, Encoded]
+
+    @property
+    def starts(self) -> dict[int, Ints]:
+        """First times of each chunk's cells."""
+        return {ordinal: part.bases[:, 0] for ordinal, part in self.parts.items()}
+
+    def cells(self, wanted: Mapping[int, Sequence[int]]) -> Ints:
+        """Times of these cells, (cells, 256); what is behind a chunk's last row repeats or follows it."""
+        return decode_cells([(self.parts[ordinal], cell, cell + 1) for ordinal, cells in wanted.items() for cell in cells])[0]
+
+
+class Memory:
+    """The cells' items that were read last: a plot that is drawn again reads few of them anew.
+
+    They hold as long as no chunk of the timeline that was there changed, which its count of mendings says.
+    """
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self._most = most
+        self._items: OrderedDict[tuple[int, int], tuple[int, Items]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, field: int, mended: int, ords: Sequence[int]) -> dict[int, Items]:
+        """Those of these chunks' items that are known and still hold."""
+        found = {}
+        with self._lock:
+            for ordinal in ords:
+                known = self._items.get((field, ordinal))
+                if known is not None and known[0] == mended:
+                    self._items.move_to_end((field, ordinal))
+                    found[ordinal] = known[1]
+        return found
+
+    def keep(self, field: int, mended: int, rows: Sequence[tuple[int, Items]]) -> None:
+        """Takes in items that were read, and lets the oldest go."""
+        with self._lock:
+            for ordinal, items in rows:
+                # A copy, since what is read together shares its memory.
+                self._items[field, ordinal] = mended, items.copy()
+            while len(self._items) > self._most:
+                self._items.popitem(last=False)
+
+
+class Shelf(ABC):
+    """Puts blocks, chunks and the pyramid's rows into tables, and takes them out."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+
+    def cell_items(self, tx: Tx, line: Line, field: int, ords: Sequence[int]) -> list[tuple[int, Items]]:
+        """Items of the cells of these chunks, those that were read lately from memory."""
+        found = self.memory.find(field, line.mended, ords)
+        missing = [ordinal for ordinal in ords if ordinal not in found]
+        if missing:
+            new = self.items(tx, field, 0, missing)
+            self.memory.keep(field, line.mended, new)
+            found.update(new)
+        return [(ordinal, found[ordinal]) for ordinal in ords if ordinal in found]
+
+    # Blocks
+
+    @abstractmethod
+    def put_block(self, tx: Tx, line: Line, stored: Stored) -> None:
+        """Keeps a block that is not sealed."""
+
+    @abstractmethod
+    def blocks(
+        self,
+        tx: Tx,
+        line: Line,
+        *,
+        patch: bool | None = None,
+        after: int = -1,
+        upto: int = LATEST,
+        start: int = EARLIEST,
+        end: int = LATEST,
+    ) -> list[Stored]:
+        """Blocks that are not sealed, touch [start, end) and came in a seq of (after, upto], in the order they came."""
+
+    @abstractmethod
+    def drop_blocks(self, tx: Tx, line: Line, patch: bool, seqs: Sequence[int] | None = None) -> None:
+        """Forgets these blocks; all of them where none are named."""
+
+    # Chunks
+
+    @abstractmethod
+    def put_chunk(self, tx: Tx, line: Line, meta: Meta, block: Block) -> None:
+        """Keeps a sealed chunk; a column without any value is not kept."""
+
+    @abstractmethod
+    def times(self, tx: Tx, line: Line, chunks: Sequence[Meta]) -> Micros:
+        """Times of these chunks, one after the other."""
+
+    @abstractmethod
+    def pieces(self, tx: Tx, line: Line, name: str, chunks: Sequence[Meta]) -> list[Piece]:
+        """What these chunks have of a field, runs of chunks as one piece, each with the first one's number."""
+
+    @abstractmethod
+    def open_times(self, tx: Tx, line: Line, ords: Sequence[int]) -> EncodedTimes:
+        """The times of these chunks, of which some cells will be read."""
+
+    @abstractmethod
+    def cell_values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
+        """Values of a field in these cells, 256 a cell; null where a chunk has none."""
+
+    def drop_chunks(self, tx: Tx, line: Line, ords: Sequence[int]) -> None:
+        """Forgets these chunks, their columns and their cells' items."""
+        tx.run("UPDATE timelines SET mended = mended + 1 WHERE id = ?", line.id)
+        for some in _portions(ords):
+            tx.run(f"DELETE FROM chunks WHERE timeline = ? AND ord IN ({some})", line.id)
+            for field in line.ids.values():
+                tx.run(f"DELETE FROM chunk_values WHERE field = ? AND ord IN ({some})", field)
+                tx.run(f"DELETE FROM pyramid WHERE field = ? AND level = 0 AND ord IN ({some})", field)
+
+    def read_chunks(self, tx: Tx, line: Line, kinds: Mapping[str, str], chunks: Sequence[Meta]) -> Block:
+        """The rows of these chunks, with these fields."""
+        if not chunks:
+            return Block(np.empty(0, np.int64), {name: Column(np.empty(0, DTYPES[kind])) for name, kind in kinds.items()})
+        with _located(line, chunks):
+            t = self.times(tx, line, chunks)
+            if len(t) != sum(chunk.rows for chunk in chunks):
+                raise StoreDamaged("the times of a chunk are missing")
+        columns = {}
+        for name, kind in kinds.items():
+            with _located(line, chunks, name):
+                columns[name] = self._column(tx, line, name, kind, chunks, len(t))
+        return Block(t, columns)
+
+    def _column(self, tx: Tx, line: Line, name: str, kind: str, chunks: Sequence[Meta], rows: int) -> Column:
+        pieces = self.pieces(tx, line, name, chunks)
+        if len(pieces) == 1 and len(pieces[0][1]) == rows:
+            return as_kind(pieces[0][1], kind)
+        starts = dict(
+            zip((chunk.ord for chunk in chunks), np.cumsum([0, *(chunk.rows for chunk in chunks)]).tolist(), strict=False)
+        )
+        whole = Column.null(rows, DTYPES[kind])
+        mask = whole.mask()
+        for ordinal, column in pieces:
+            at = slice(starts[ordinal], starts[ordinal] + len(column))
+            piece = as_kind(column, kind)
+            whole.values[at], mask[at] = piece.values, piece.mask()
+        return Column(whole.values, None if mask.all() else mask)
+
+    # The pyramid
+
+    def put_items(self, tx: Tx, field: int, level: int, ordinal: int, items: Items) -> None:
+        """Keeps a row of the pyramid, or forgets it where it has no items."""
+        if not len(items):
+            tx.run("DELETE FROM pyramid WHERE field = ? AND level = ? AND ord = ?", field, level, ordinal)
+            return
+        tx.run(
+            "INSERT INTO pyramid (field, level, ord, items) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (field, level, ord) DO UPDATE SET items = excluded.items",
+            *(field, level, ordinal, pack_items(items)),
+        )
+
+    def items(self, tx: Tx, field: int, level: int, ords: Sequence[int] | None = None) -> list[tuple[int, Items]]:
+        """Rows of a level of the pyramid by their numbers; all of them where none are named."""
+        query = "SELECT ord, items FROM pyramid WHERE field = ? AND level = ?"
+        if ords is None:
+            found = tx.rows(f"{query} ORDER BY ord", field, level)
+        else:
+            found = [
+                row for some in _portions(ords) for row in tx.rows(f"{query} AND ord IN ({some}) ORDER BY ord", field, level)
+            ]
+        return list(zip([row[0] for row in found], unpack_rows([bytes(row[1]) for row in found]), strict=True))
+
+
+@contextmanager
+def _located(line: Line, chunks: Sequence[Meta], name: str | None = None) -> Iterator[None]:
+    """Says of a damaged part which rows it held."""
+    try:
+        yield
+    except StoreDamaged as error:
+        what = f"{line.name!r}" if name is None else f"{name!r} of {line.name!r}"
+        raise StoreDamaged(
+            f"{what} cannot be read between {iso(to_seconds(chunks[0].first))} and {iso(to_seconds(chunks[-1].last))}: "
+            f"{error}. `sisock store check` lists what is lost and saves the rest."
+        ) from error
+
+
+def _portions(ords: Iterable[int], size: int = 500) -> Iterator[str]:
+    """Numbers as SQL lists."""
+    listed = [int(one) for one in ords]
+    for at in range(0, len(listed), size):
+        yield ",".join(map(str, listed[at : at + size]))
+
+
+def select_by_ord(tx: Tx, sql: str, ords: Sequence[int], *parameters: Any) -> list[tuple[Any, ...]]:
+    """Rows of a query that ends in `ord`, for these numbers or, where they are many and dense, for the range of them."""
+    if len(ords) > 8:
+        wanted = set(ords)
+        return [
+            row for row in tx.rows(f"{sql} BETWEEN ? AND ? ORDER BY ord", *parameters, min(ords), max(ords)) if row[0] in wanted
+        ]
+    return [row for some in _portions(ords) for row in tx.rows(f"{sql} IN ({some}) ORDER BY ord", *parameters)]
+
+
+def sparse(tx: Tx, sql: str, ords: Sequence[int], *parameters: Any) -> list[tuple[Any, ...]]:
+    """Rows of a query that ends in `ord`, for numbers with many others between them."""
+    return [row for some in _portions(ords) for row in tx.rows(f"{sql} IN ({some}) ORDER BY ord", *parameters)]
+
+
+def scatter(kind: str, cells: int, parts: Iterable[tuple[int, Column]]) -> Column:
+    """A column of cells, 256 rows each, of columns that begin at these cells; the rest is null."""
+    values: npt.NDArray[Any] = Column.null(cells * CELL, DTYPES[kind]).values
+    valid: Bools = np.zeros(cells * CELL, np.bool_)
+    for at, column in parts:
+        piece = as_kind(column, kind)
+        begin = at * CELL
+        values[begin : begin + len(piece)], valid[begin : begin + len(piece)] = piece.values, piece.mask()
+    return Column(values, valid)

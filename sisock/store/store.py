@@ -1,0 +1,314 @@
+"""A store, and the histories of the nodes in it."""
+
+# ruff: noqa: S608  the names in these statements are our own, and so are the numbers
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import numpy as np
+
+from sisock.blocks import Block
+from sisock.errors import SisockError, UnknownNode
+from sisock.history import Position
+from sisock.store.cells import Index
+from sisock.store.committer import Append, Committer, Lease, Task
+from sisock.store.database import Database, Tx
+from sisock.store.keeping import SEAL_ROWS, Waiting, save, seal
+from sisock.store.lines import Line, load
+from sisock.store.mending import delete, fold, join_small, retain
+from sisock.store.migrations import upgrade
+from sisock.store.overview import Overview, overview
+from sisock.store.postgres import PostgresShelf
+from sisock.store.reading import Changes, changes, last_before, page_end, read, span
+from sisock.store.shelf import Shelf
+from sisock.store.sqlite import SqliteShelf
+from sisock.times import EARLIEST, LATEST, MICROS, Micros, now, to_micros
+from sisock.uris import check_field_name, check_node_name
+
+# Rows of a page, unless the reader says otherwise.
+PAGE_ROWS = 1 << 18
+# More rows than this are no answer to "what changed": the reader reads anew.
+MAX_CHANGES = 1_000_000
+
+
+class Store:
+    """Histories on disk: in an SQLite file, or in a PostgreSQL database. Safe to use from any thread.
+
+    Any number of processes may read while one writes each node's history.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.shelf: Shelf = SqliteShelf() if database.engine == "sqlite" else PostgresShelf()
+        self._committer: Committer | None = None
+
+    @classmethod
+    def open(cls, address: str | Path, *, pool: int = 8) -> Self:
+        """Opens the store at a path (SQLite) or an address (`postgresql://...`), and makes or updates its tables.
+
+        `pool` bounds the connections; StoreAway, StoreFull or StoreDamaged say why it cannot be opened.
+        """
+        database = Database(address, pool=pool)
+        if database.path is not None:
+            database.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            upgrade(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    @property
+    def committer(self) -> Committer:
+        """The thread that writes; it starts with the first writer."""
+        if self._committer is None:
+            self._committer = Committer(self.database, self.shelf)
+        return self._committer
+
+    def nodes(self) -> list[str]:
+        """Names of the nodes that have a history here."""
+        with self.database.reading() as tx:
+            return [name for (name,) in tx.rows("SELECT name FROM nodes ORDER BY name")]
+
+    def node(self, name: str) -> NodeHistory:
+        """A node's history, to write and to read; whoever wrote it until now gets LostLease."""
+        check_node_name(name)
+        holder = f"{socket.gethostname()} {os.getpid()}"
+        with self.database.writing() as tx:
+            row = tx.known(
+                "INSERT INTO nodes (name, epoch, lease, holder) VALUES (?, ?, 1, ?) "
+                "ON CONFLICT (name) DO UPDATE SET lease = nodes.lease + 1, holder = excluded.holder RETURNING id, lease, epoch",
+                *(name, uuid4().hex, holder),
+            )
+        return NodeHistory(self, name, int(row[0]), str(row[2]), Lease(int(row[0]), name, int(row[1])))
+
+    def reader(self, name: str) -> NodeHistory:
+        """A node's history, to read only; UnknownNode if there is none."""
+        with self.database.reading() as tx:
+            row = tx.one("SELECT id, epoch FROM nodes WHERE name = ?", name)
+        if row is None:
+            raise UnknownNode(f"{name!r} has no history in this store")
+        return NodeHistory(self, name, int(row[0]), str(row[1]), None)
+
+    def forget(self, name: str) -> None:
+        """Deletes a node's history for good; what is written under its name later has a new epoch."""
+        with self.database.writing() as tx:
+            row = tx.one("SELECT id FROM nodes WHERE name = ?", name)
+            if row is None:
+                raise UnknownNode(f"{name!r} has no history in this store")
+            lines = "SELECT id FROM timelines WHERE node = ?"
+            fields = f"SELECT id FROM fields WHERE timeline IN ({lines})"
+            more = ("block_values",) if self.database.engine == "postgresql" else ()
+            for table in ("chunk_values", "pyramid"):
+                tx.run(f"DELETE FROM {table} WHERE field IN ({fields})", row[0])
+            for table in ("blocks", *more, "chunks", "revisions", "fields"):
+                tx.run(f"DELETE FROM {table} WHERE timeline IN ({lines})", row[0])
+            tx.run("DELETE FROM timelines WHERE node = ?", row[0])
+            tx.run("DELETE FROM nodes WHERE id = ?", row[0])
+
+    def restored(self, name: str) -> None:
+        """Gives a node's history a new epoch, as it must have after it was brought back from a copy."""
+        with self.database.writing() as tx:
+            if not tx.run("UPDATE nodes SET epoch = ?, lease = lease + 1 WHERE name = ?", uuid4().hex, name):
+                raise UnknownNode(f"{name!r} has no history in this store")
+
+    def shrink(self) -> None:
+        """Gives back to the disk what was deleted; other processes' writes wait meanwhile."""
+        with self.database.guarded():
+            connection = self.database.sql.raw_connection()
+            try:
+                cursor = connection.cursor()
+                if self.database.engine == "sqlite":
+                    cursor.execute("VACUUM")
+                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                else:
+                    for table in ("blocks", "block_values", "chunks", "chunk_values", "pyramid"):
+                        cursor.execute(f"VACUUM {table}")
+                cursor.close()
+            finally:
+                connection.close()
+
+    def close(self) -> None:
+        """Commits what waits, and closes the connections."""
+        if self._committer is not None:
+            self._committer.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class NodeHistory:
+    """One node's history. Times are whole microseconds, as in blocks; safe to use from any thread."""
+
+    def __init__(self, store: Store, name: str, node: int, epoch: str, lease: Lease | None) -> None:
+        self.store, self.name, self.epoch = store, name, epoch
+        self._node, self._lease = node, lease
+        self._shelf, self._database = store.shelf, store.database
+
+    # Writing
+
+    def append(
+        self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
+    ) -> Future[Position]:
+        """Keeps a block; the Future has its position when it is durably there.
+
+        At a time that is there already the fields that the block names are replaced, the others stay; a null erases.
+        The Future raises LateRow for a row older than `newest - lateness` unless `correct`, InvalidArgument for a
+        value of another type than its field's, LostLease when another process writes this node now, StoreFull and
+        StoreAway; nothing of the block is kept then. A full queue blocks, or raises Busy without `wait`.
+        """
+        check_field_name(timeline, "timeline")
+        for name in block.columns:
+            check_field_name(name)
+        job = Append(self._writing(), timeline, block, lateness, correct)
+        self.store.committer.submit(job, wait=wait)
+        return job.done
+
+    def delete(self, timeline: str, start: int, end: int) -> Future[Position]:
+        """Deletes the rows in [start, end); those who follow hear of it as a revision."""
+
+        def work(tx: Tx, line: Line, waiting: Waiting) -> Position:
+            delete(tx, self._shelf, line, waiting, start, end)
+            return Position(line.epoch, line.seq)
+
+        return self._task(timeline, work)
+
+    def retain(
+        self, timeline: str, keep: float | None = None, coarse_after: float | None = None, coarse_step: float | None = None
+    ) -> Future[int]:
+        """Sets how long rows are kept, in seconds, and applies it: now, and whenever rows are sealed.
+
+        Rows older than `keep` go, a chunk at a time. Of rows older than `coarse_after` only those stay that hold the
+        extremes of each `coarse_step`, so that an overview of them still is true. Ages count from the newest row. The
+        Future has how many chunks were touched.
+        """
+
+        def work(tx: Tx, line: Line, waiting: Waiting) -> int:
+            line.keep, line.coarse_after, line.coarse_step = (
+                None if one is None else to_micros(one) for one in (keep, coarse_after, coarse_step)
+            )
+            tx.run(
+                "UPDATE timelines SET keep = ?, coarse_after = ?, coarse_step = ? WHERE id = ?",
+                *(line.keep, line.coarse_after, line.coarse_step, line.id),
+            )
+            return retain(tx, self._shelf, line, waiting, to_micros(now()))
+
+        return self._task(timeline, work)
+
+    def compact(self, timeline: str) -> Future[int]:
+        """Seals what waits, folds patches in and joins small chunks; the Future has how many chunks were joined."""
+
+        def work(tx: Tx, line: Line, waiting: Waiting) -> int:
+            fold(tx, self._shelf, line, waiting)
+            if waiting.rows and line.newest is not None:
+                seal(tx, self._shelf, line, waiting, None, LATEST)
+                save(tx, line)
+            return join_small(tx, self._shelf, line)
+
+        return self._task(timeline, work)
+
+    def _task(self, timeline: str, work: Callable[[Tx, Line, Waiting], Any]) -> Future[Any]:
+        job = Task(self._writing(), timeline, work)
+        self.store.committer.submit(job)
+        return job.done
+
+    def _writing(self) -> Lease:
+        if self._lease is None:
+            raise SisockError(f"the history of {self.name!r} was opened to be read; Store.node opens it to be written")
+        return self._lease
+
+    @property
+    def node(self) -> int:
+        """The number of the node in its store."""
+        return self._node
+
+    # Reading
+
+    def timelines(self) -> list[str]:
+        """Names of the timelines that have come."""
+        with self._database.reading() as tx:
+            return [name for (name,) in tx.rows("SELECT name FROM timelines WHERE node = ? ORDER BY id", self._node)]
+
+    def fields(self, timeline: str) -> list[str]:
+        """Names of the fields of a timeline."""
+        with self._database.reading() as tx:
+            return list(self._load(tx, timeline).kinds)
+
+    def read(self, timeline: str, fields: Iterable[str], start: int, end: int) -> tuple[Block, Position]:
+        """The rows in [start, end) with those of the fields that are there, and the position they reach, of one moment."""
+        with self._database.reading() as tx:
+            line = self._load(tx, timeline)
+            return read(tx, self._shelf, line, fields, start, end), Position(line.epoch, line.seq)
+
+    def pages(
+        self, timeline: str, fields: Sequence[str], start: int = EARLIEST, end: int = LATEST, rows: int = PAGE_ROWS
+    ) -> Iterator[tuple[Block, Position]]:
+        """The rows in [start, end) in pages of about `rows`, each of one moment; no transaction spans two pages."""
+        while start < end:
+            with self._database.reading() as tx:
+                line = self._load(tx, timeline)
+                after = page_end(tx, line, start, end, rows)
+                block = read(tx, self._shelf, line, fields, start, after)
+            if len(block):
+                yield block, Position(line.epoch, line.seq)
+            start = after
+
+    def overview(self, timeline: str, fields: Iterable[str], start: int, end: int, max_points: int) -> Overview:
+        """Each field in at most `max_points` rows of [start, end), with every pixel's extremes at their true times."""
+        with self._database.reading() as tx:
+            line = self._load(tx, timeline)
+            shown = overview(tx, self._shelf, line, fields, start, end, max_points)
+            return Overview(shown, Position(line.epoch, line.seq))
+
+    def changes(self, timeline: str, fields: Sequence[str], since: Position, max_rows: int = MAX_CHANGES) -> Changes:
+        """The rows that came after a position, and the ranges that they replace.
+
+        PositionLost if the position is not of this history; TooMuch for more than `max_rows`.
+        """
+        with self._database.reading() as tx:
+            return changes(tx, self._shelf, self._load(tx, timeline), fields, since, max_rows)
+
+    def last_before(self, timeline: str, fields: Iterable[str], times: Micros) -> tuple[Block, Index]:
+        """The last row at or before each of these times: the rows, and which of them it is for each, -1 for none."""
+        with self._database.reading() as tx:
+            return last_before(tx, self._shelf, self._load(tx, timeline), fields, np.asarray(times, np.int64))
+
+    def position(self, timeline: str) -> Position:
+        """How far the timeline has come."""
+        with self._database.reading() as tx:
+            line = self._load(tx, timeline)
+            return Position(line.epoch, line.seq)
+
+    def span(self, timeline: str) -> tuple[int, int] | None:
+        """First and last time; None if the timeline has no rows."""
+        with self._database.reading() as tx:
+            return span(tx, self._load(tx, timeline))
+
+    def newest(self, timeline: str) -> int | None:
+        """Last time; None if the timeline has no rows."""
+        with self._database.reading() as tx:
+            row = tx.one("SELECT newest FROM timelines WHERE node = ? AND name = ?", self._node, timeline)
+            return None if row is None or row[0] is None else int(row[0])
+
+    def interval(self, timeline: str) -> float | None:
+        """Median spacing in seconds of the newest rows; None with fewer than two."""
+        with self._database.reading() as tx:
+            line = self._load(tx, timeline)
+            row = tx.one("SELECT max(first) FROM chunks WHERE timeline = ?", line.id)
+            start = EARLIEST if row is None or row[0] is None else int(row[0])
+            t = read(tx, self._shelf, line, (), start, LATEST).t[-SEAL_ROWS:]
+        return float(np.median(np.diff(t))) / MICROS if len(t) > 1 else None
+
+    def _load(self, tx: Tx, timeline: str) -> Line:
+        return load(tx, self._node, timeline) or Line(-1, timeline, self.epoch)
