@@ -16,6 +16,7 @@ setup(
     package_dir={"": ".", **OUTSIDE, **DATA},
     package_data={
         "sisock": ["py.typed", "page/*", "page/**/*"],
+        "sisock.cli": ["templates/*"],
         "sisock.crossbar": ["config.json", "README.md"],
     },
 )

@@ -294,3 +294,21 @@ def _overlaid(old: Block, new: Block) -> Block:
             values[at], valid[at] = column.cast(dtype).values, column.mask()
         columns[name] = Column(values, None if valid.all() else valid)
     return Block(t, columns)
+
+
+def news(old: Block, new: Block) -> Block:
+    """The rows of `new` that would change anything if they were merged into `old`."""
+    if not len(old) or not len(new):
+        return new
+    at = np.minimum(np.searchsorted(old.t, new.t), len(old) - 1)
+    same: Bools = old.t[at] == new.t
+    for name, column in new.columns.items():
+        before = old.columns.get(name)
+        if before is None or before.values.dtype != column.values.dtype:
+            return new
+        was, there = before.mask()[at], column.mask()
+        equal = np.asarray(before.values[at] == column.values, np.bool_)
+        if column.values.dtype.kind == "f":
+            equal |= np.isnan(before.values[at]) & np.isnan(column.values)
+        same &= (was == there) & (equal | ~there)
+    return new.take(~same)

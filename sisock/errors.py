@@ -8,6 +8,11 @@
     ├── NotRegistered                        data_node.add came before both procedures were registered
     ├── Superseded                           a newer start of the same node serves its name now
     ├── LateRow           (ValueError)       a row older than what was declared final
+    ├── LostLease                            another process writes the node's history now
+    ├── PositionLost      (LookupError)      a position of another life of a history
+    ├── StoreFull         (OSError)          no room on the store's disk
+    ├── StoreDamaged      (OSError)          a part of the store cannot be read
+    ├── StoreAway         (ConnectionError)  the database does not answer
     ├── TooMuch                              more than one answer may hold
     ├── Busy                                 a bounded queue is full
     ├── NodeFailed                           the node's own code raised
@@ -91,6 +96,40 @@ class TooMuch(SisockError):
 
     uri = "sisock.error.too_much"
     status = 413
+
+
+class LostLease(SisockError):
+    """Another process writes this node's history now, so nothing was kept. Stop one of the two."""
+
+    uri = "sisock.error.lost_lease"
+    status = 409
+
+
+class PositionLost(SisockError, LookupError):
+    """This position is of another life of the history. Read anew, and show the gap."""
+
+    uri = "sisock.error.position_lost"
+    status = 410
+
+
+class StoreFull(SisockError, OSError):
+    """There is no room on the store's disk. Reads go on; make room, and appends work again."""
+
+    uri = "sisock.error.store_full"
+    status = 507
+
+
+class StoreDamaged(SisockError, OSError):
+    """A part of the store cannot be read. `sisock store check` lists what is lost and saves the rest."""
+
+    uri = "sisock.error.store_damaged"
+
+
+class StoreAway(SisockError, ConnectionError):
+    """The database does not answer. Nothing that was acknowledged is lost; try again when it is back."""
+
+    uri = "sisock.error.store_away"
+    status = 503
 
 
 class Busy(SisockError):

@@ -7,14 +7,17 @@ a timeline.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import uuid4
 
 import numpy as np
 
 from sisock.blocks import Block, concat, merge
-from sisock.errors import InvalidArgument, LateRow
+from sisock.downsample import thin
+from sisock.errors import InvalidArgument, LateRow, SisockError
 from sisock.fields import FieldType
 from sisock.times import MICROS, to_seconds
 
@@ -55,6 +58,33 @@ class _Line:
         return self.body
 
 
+class History(Protocol):
+    """What keeps a node's rows: in memory here, on disk in the store. Times are whole microseconds, ranges half-open."""
+
+    def append(
+        self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
+    ) -> Future[Position]:
+        """Keeps a block; the Future has its position, or why it was not kept. A full queue blocks, or raises Busy."""
+
+    def read(self, timeline: str, fields: Iterable[str], start: int, end: int) -> tuple[Block, Position]:
+        """The rows in [start, end) and their position."""
+
+    def pages(self, timeline: str, fields: Sequence[str], start: int, end: int, rows: int) -> Iterator[tuple[Block, Position]]:
+        """The rows in [start, end) in pages of about so many, each with its position."""
+
+    def thinned(self, timeline: str, fields: Sequence[str], start: int, end: int, max_points: int) -> Block:
+        """Rows in [start, end) that hold the extremes of `max_points / 2` pixels of each field."""
+
+    def count(self, timeline: str, start: int, end: int) -> int:
+        """About how many rows there are in [start, end): exact but for corrections that wait to be folded in."""
+
+    def newest(self, timeline: str) -> int | None:
+        """Last time; None if the timeline has no rows."""
+
+    def interval(self, timeline: str) -> float | None:
+        """Median spacing in seconds; None with fewer than two rows."""
+
+
 class MemoryHistory:
     """The newest `max_rows` rows of each timeline, in memory. Safe to use from any thread."""
 
@@ -65,7 +95,18 @@ class MemoryHistory:
         self._lines: dict[str, _Line] = {}
         self._lock = threading.Lock()
 
-    def append(self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False) -> Position:
+    def append(
+        self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
+    ) -> Future[Position]:
+        """Keeps a block as `keep` does; the Future is done."""
+        done: Future[Position] = Future()
+        try:
+            done.set_result(self.keep(timeline, block, lateness=lateness, correct=correct))
+        except SisockError as error:
+            done.set_exception(error)
+        return done
+
+    def keep(self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False) -> Position:
         """Keeps a block and answers its position.
 
         A row older than `newest - lateness` raises LateRow unless `correct`; nothing of the block is kept then. At a
@@ -116,6 +157,18 @@ class MemoryHistory:
             position = Position(self.epoch, line.seq)
         chosen = {name: body.columns[name] for name in fields if name in body.columns}
         return Block(body.t, chosen).between(start, end), position
+
+    def pages(self, timeline: str, fields: Sequence[str], start: int, end: int, rows: int) -> Iterator[tuple[Block, Position]]:
+        """The rows in [start, end), which are in memory anyway, as one page."""
+        yield self.read(timeline, fields, start, end)
+
+    def thinned(self, timeline: str, fields: Sequence[str], start: int, end: int, max_points: int) -> Block:
+        """Rows in [start, end) that hold the extremes of `max_points / 2` pixels of each field."""
+        return thin(self.read(timeline, fields, start, end)[0], max_points)
+
+    def count(self, timeline: str, start: int, end: int) -> int:
+        """How many rows there are in [start, end)."""
+        return len(self.read(timeline, (), start, end)[0])
 
     def span(self, timeline: str) -> tuple[int, int] | None:
         """First and last time in microseconds; None if the timeline has no rows."""

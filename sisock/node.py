@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import cleandoc
 from math import inf
 from typing import Any, ClassVar
 
-from sisock.blocks import Block
+from sisock import resolution
+from sisock.blocks import Block, news
 from sisock.downsample import Method
-from sisock.errors import InvalidArgument
+from sisock.errors import InvalidArgument, LateRow, LostLease
 from sisock.fields import DEFAULT_TIMELINE, Catalogue, Field, Timeline
-from sisock.history import MemoryHistory, Position
+from sisock.history import History, MemoryHistory, Position
 from sisock.requests import DataRequest, Reading, Span, answer, finalized_until
 from sisock.times import now
 from sisock.uris import check_field_name, check_node_name
 
+# Seconds until a sample must be kept; then it counts as an error.
+KEEPING = 60.0
+
 
 @dataclass
 class Health:
-    """How a node's sampling goes; `sampling_since` is when the call that is not back yet began, in UNIX seconds."""
+    """How a node's sampling and keeping go; `sampling_since` is when the call that is not back yet began, in UNIX seconds."""
 
     samples: int = 0
     missed: int = 0
     errors: int = 0
     last_error: str | None = None
+    refused: int = 0
+    last_refused: str | None = None
     sampling_since: float | None = None
 
 
@@ -58,8 +65,10 @@ class DataNode:
     def __init__(self) -> None:
         check_node_name(self.name)
         self.description = self.description or cleandoc(type(self).__doc__ or "")
-        self.history = MemoryHistory(self.max_rows)
+        self.history: History = MemoryHistory(self.max_rows)
         self.health = Health()
+        # Called, from any thread, when another process has taken over the node's history.
+        self.on_lost: Callable[[LostLease], None] | None = None
         declared, self.fields = self.fields, {}
         self.timelines = dict(self.timelines)
         self.declare(declared)
@@ -92,15 +101,28 @@ class DataNode:
         timeline's newest by more than its lateness raises LateRow unless it is `correct`; fields that are not declared,
         or of another timeline or type, raise InvalidArgument.
         """
-        done: Future[Position] = Future()
-        try:
-            block = Block.of(t, values)
-            self._check_declared(timeline, block)
-            done.set_result(self.history.append(timeline, block, lateness=self._timeline(timeline).lateness, correct=correct))
-        except Exception as error:
-            done.set_exception(error)
-            raise
-        return done
+        block = Block.of(t, values)
+        self._check_declared(timeline, block)
+        if correct and len(block):
+            # A file that is read again brings what is there already; only what is new is written.
+            there, _ = self.history.read(timeline, list(block.columns), int(block.t[0]), int(block.t[-1]) + 1)
+            block = news(there, block)
+        kept = self.history.append(
+            timeline, block, lateness=self._timeline(timeline).lateness, correct=correct, wait=not _in_reactor()
+        )
+        if kept.done() and (error := kept.exception()) is not None:
+            raise error
+        # Whoever does not wait for the Future still is told of an error, in the node's health.
+        kept.add_done_callback(self._note)
+        return kept
+
+    def _note(self, kept: Future[Position]) -> None:
+        error = kept.exception()
+        if isinstance(error, LostLease) and self.on_lost is not None:
+            self.on_lost(error)
+        if error is not None:
+            self.health.refused += 1
+            self.health.last_refused = f"{type(error).__name__}: {error}"
 
     def get_fields(self, start: float, end: float | None) -> Any:
         """What the node offers in [start, end), as a Catalogue or as contract A6's [fields, timelines].
@@ -127,15 +149,16 @@ class DataNode:
         """
         request = DataRequest(tuple(field), Span(start, inf if end is None else end), min_stride, max_points, method)
         known = {name: self.fields[name] for name in field if name in self.fields}
-        readings = {
-            timeline: self._read(timeline, [name for name, spec in known.items() if spec.timeline == timeline], request.span)
-            for timeline in dict.fromkeys(spec.timeline for spec in known.values())
-        }
+        readings: dict[str, Reading] = {}
+        for timeline in dict.fromkeys(spec.timeline for spec in known.values()):
+            on_it = [name for name, spec in known.items() if spec.timeline == timeline]
+            reading = resolution.read(self.history, timeline, on_it, request)
+            if reading is None:
+                return False
+            lateness = self._timeline(timeline).lateness
+            final = finalized_until(self.history.newest(timeline), lateness, request.span.end)
+            readings[timeline] = replace(reading, finalized_until=final)
         return answer(request, Catalogue(known), readings)
-
-    def _read(self, timeline: str, fields: list[str], span: Span) -> Reading:
-        block, _ = self.history.read(timeline, fields, *span.micros())
-        return Reading(block, finalized_until(self.history.newest(timeline), self._timeline(timeline).lateness, span.end))
 
     def _timeline(self, name: str) -> Timeline:
         return self.timelines.get(name) or Timeline(self.interval if name == DEFAULT_TIMELINE else None)
@@ -166,7 +189,7 @@ class DataNode:
             if not isinstance(row, Mapping):
                 raise InvalidArgument(f"sample() returns a dict of fields or None, not {type(row).__name__}")
             for timeline, values in self._split(row).items():
-                self.append(timeline, t, values)
+                self._keep_sample(timeline, t, values)
         except Exception as error:
             self.health.errors += 1
             self.health.last_error = f"{type(error).__name__}: {error}"
@@ -175,9 +198,22 @@ class DataNode:
             self.health.sampling_since = None
         self.health.samples += 1
 
+    def _keep_sample(self, timeline: str, t: float, values: dict[str, Any]) -> None:
+        """Keeps a row and waits until it is kept. A clock that jumped back makes it late, and it is kept all the same."""
+        try:
+            self.append(timeline, t, values).result(KEEPING)
+        except LateRow:
+            self.append(timeline, t, values, correct=True).result(KEEPING)
+
     def _split(self, row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         by_timeline: dict[str, dict[str, Any]] = {}
         for name, value in row.items():
             spec = self.fields.get(name)
             by_timeline.setdefault(spec.timeline if spec else DEFAULT_TIMELINE, {})[name] = value
         return by_timeline
+
+
+def _in_reactor() -> bool:
+    """Whether this is the reactor's thread, which must not be blocked."""
+    threadable = sys.modules.get("twisted.python.threadable")
+    return threadable is not None and bool(threadable.isInIOThread())

@@ -110,10 +110,14 @@ def _is_text(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Rows of one timeline as a node answers them, and until when they are final (seconds; None: all of them are)."""
+    """Rows of one timeline as a node answers them, and until when they are final (seconds; None: all of them are).
+
+    `rows` says that they are at the resolution of the request already, and how many they were before.
+    """
 
     block: Block
     finalized_until: float | None = None
+    rows: int | None = None
 
 
 def _strided(block: Block, request: DataRequest) -> Block:
@@ -143,15 +147,18 @@ def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Re
         whole = _with_values(reading.block, names)
         if not len(whole):
             continue
-        strided = _strided(whole, request)
-        reduced = _thinned(strided, request)
+        if reading.rows is None:
+            strided = _strided(whole, request)
+            reduced, before = _thinned(strided, request), len(strided)
+        else:
+            reduced, before = whole, reading.rows
         held += len(reduced) * (len(reduced.columns) + 1)
         if held > MAX_VALUES:
             return False
         timelines[timeline] = {"t": (reduced.t / MICROS).tolist(), "finalized_until": reading.finalized_until}
         data.update({name: column.to_list() for name, column in reduced.columns.items()})
-        if len(reduced) < len(strided):
-            downsampled[timeline] = {"method": request.method, "from": len(strided), "to": len(reduced)}
+        if len(reduced) < before:
+            downsampled[timeline] = {"method": request.method, "from": before, "to": len(reduced)}
     reply: dict[str, Any] = {"data": data, "timeline": timelines}
     if downsampled:
         reply["downsampled"] = downsampled

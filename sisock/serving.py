@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from sisock.answering import READERS, Answers
-from sisock.errors import InvalidArgument
+from sisock.errors import InvalidArgument, LostLease
 from sisock.naming import Applicant, Identity, take_name
 from sisock.node import DataNode
 from sisock.session import Access, Connection, Session
@@ -87,6 +87,7 @@ class NodeService:
         self.announced = False
         self._own_thread = _DaemonPool(1, 1, name=f"{node.name}-sampling")
         self._readers = _DaemonPool(1, READERS, name=f"{node.name}-reading")
+        node.on_lost = self._lost
         own = type(node).get_data is DataNode.get_data
         self.answers = Answers(node, self._in_reader, trusted=own)
         self._sampler = Sampler(node, self._on_own_thread)
@@ -136,6 +137,11 @@ class NodeService:
         if inspect.iscoroutinefunction(function):
             return Deferred.fromCoroutine(function(*args))
         return deferToThreadPool(reactor, self._own_thread, function, *args)
+
+    def _lost(self, error: LostLease) -> None:
+        from twisted.internet import reactor
+
+        reactor.callFromThread(self.connection.fail, error)
 
     async def joined(self, session: Session) -> None:
         """Takes the node's name; waits while it is another's."""

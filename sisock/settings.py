@@ -8,6 +8,7 @@
 | CROSSBAR_OCS_PORT | the port of the plain transport, where `up --ocs` opens it | 8001 |
 | WAMP_USER, WAMP_SECRET | as whom to join; `up` admits this user with this secret | the site's own users |
 | PORT | the bridge's port | 5000 |
+| SISOCK_STORE | the store: a file, or the address of a PostgreSQL database | history.db in the home |
 | SISOCK_TRACE | 1 prints every call and event of a program with its time | off |
 """
 
@@ -40,6 +41,7 @@ class Settings:
     user: str | None = None
     secret: str | None = None
     trace: bool = False
+    store_address: str | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ, home: Home | None = None) -> Settings:
@@ -53,7 +55,13 @@ class Settings:
             environ.get("WAMP_USER") or None,
             environ.get("WAMP_SECRET") or None,
             environ.get("SISOCK_TRACE", "0") not in ("", "0"),
+            environ.get("SISOCK_STORE") or None,
         )
+
+    @property
+    def store(self) -> str:
+        """Where nodes keep their history: a path, or `postgresql://...`."""
+        return self.store_address or str(self.home.path / "history.db")
 
     def consumer(self, authid: str = CONSUMER) -> Access:
         """How to join as a consumer: the site in the home, or the router that CROSSBAR_HOST names."""

@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).parent.parent
 LAYERS = {
     "words": ("errors", "uris", "times"),
     "data": ("fields", "blocks", "downsample", "requests", "foreign"),
-    "keeping": ("history", "users"),
+    "keeping": ("history", "resolution", "store", "users"),
     "talking": (
         "answering",
         "authorization",

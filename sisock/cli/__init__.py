@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sisock.cli import completion, doctor, read, site
+from sisock.cli import author, completion, doctor, read, site
 from sisock.cli.options import home_option
 from sisock.errors import SisockError
 
@@ -21,7 +21,17 @@ def sisock() -> None:
     """
 
 
-for command in (site.up, site.run, site.bridge, read.ls, read.fields, read.get, doctor.doctor, completion.completion):
+for command in (
+    site.up,
+    site.run,
+    site.bridge,
+    read.ls,
+    read.fields,
+    read.get,
+    doctor.doctor,
+    completion.completion,
+    author.new_node,
+):
     sisock.add_command(command)
 
 

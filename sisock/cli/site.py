@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
 
 from sisock.cli.completion import installed_nodes
 from sisock.cli.options import home_option, json_option, settings
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT
+from sisock.times import now
 from sisock.uris import REALM
+from sisock.users import write_private
+
+# Seconds between two looks at whether a node's health has changed.
+HEALTH_EVERY = 2.0
 
 
 @click.command()
@@ -57,7 +65,10 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
 
         async def start() -> None:
             site.start()
-            await site.wait_until_ready()
+            for node in await site.wait_until_ready():
+                click.echo(
+                    f"sisock: {node} is not there yet; see {plan.home.logs / node}.log. The site goes on without it.", err=True
+                )
             run = site.run_file()
             if as_json:
                 click.echo(json.dumps({"ready": True, "home": str(plan.home.path), "run": str(plan.home.path / "run.json")}))
@@ -79,8 +90,9 @@ folder, and start it again whenever it ends."""
 @click.command()
 @click.argument("node", required=False, shell_complete=installed_nodes)
 @click.option("--script", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help=_SCRIPT)
+@click.option("--reload", "reloads", is_flag=True, help="Start the node again whenever a Python file in its folder changes.")
 @home_option
-def run(node: str | None, script: Path | None) -> None:
+def run(node: str | None, script: Path | None, reloads: bool) -> None:
     """Run one data node: NODE is the name of an installed one, or module:Class.
 
     It joins the site in the home, or the router that CROSSBAR_HOST names, and joins again whenever it is lost.
@@ -88,7 +100,13 @@ def run(node: str | None, script: Path | None) -> None:
     if (node is None) == (script is None):
         raise click.UsageError("name one NODE, or a program with --script FILE")
     if script is not None:
+        if reloads:
+            raise click.UsageError("--reload goes with a NODE, not with --script")
         _run_script(script.absolute())
+    elif reloads:
+        from sisock.cli.author import run_reloading
+
+        run_reloading(str(node), {**os.environ, "SISOCK_HOME": str(settings().home.path)})
     else:
         _run_node(str(node))
 
@@ -98,6 +116,7 @@ def _run_node(node: str) -> None:
     from sisock.naming import Identity
     from sisock.plugins import find_node
     from sisock.serving import NodeService
+    from sisock.store import Store
 
     environment = settings()
     # A node finds its own files in the home.
@@ -105,13 +124,39 @@ def _run_node(node: str) -> None:
     made = find_node(node)()
     log_to_stderr()
     environment.home.make()
+    store = Store.open(environment.store)
+    made.history = store.node(made.name)
     service = NodeService(made, environment.node(made.name), Identity(*environment.home.identity(made.name)))
+    told = LoopingCall(_HealthFile(made.health, environment.home.health(made.name)).tell)
 
     async def start() -> Any:
         await service.start()
+        told.start(HEALTH_EVERY).addErrback(lambda failure: service.connection.fail(failure.value))
         return service.ended
 
-    serve(start, service.stop)
+    async def stop() -> None:
+        await service.stop()
+        await deferToThread(store.close)
+
+    serve(start, stop)
+
+
+class _HealthFile:
+    """Tells in a file how a node's sampling goes, when that changes in more than the count of samples."""
+
+    def __init__(self, health: Any, path: Path) -> None:
+        self._health, self._path = health, path
+        self._told: dict[str, Any] | None = None
+
+    def tell(self) -> None:
+        health = asdict(self._health)
+        since = health["sampling_since"]
+        # A call that has only just begun is nothing to tell of.
+        health["sampling_since"] = since if since is not None and now() - since > HEALTH_EVERY else None
+        changed = {name: value for name, value in health.items() if name != "samples"}
+        if changed != self._told:
+            write_private(self._path, json.dumps(health))
+            self._told = changed
 
 
 def _run_script(script: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sisock.store.errors import LostLease, PositionLost, StoreAway, StoreDamaged, StoreFull
+from sisock.errors import LostLease, PositionLost, StoreAway, StoreDamaged, StoreFull
 from sisock.store.overview import Overview
 from sisock.store.reading import Changes
 from sisock.store.store import NodeHistory, Store

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import zstandard
 
 from sisock.blocks import Bools, Column
-from sisock.store.errors import StoreDamaged
+from sisock.errors import StoreDamaged
 from sisock.times import Micros
 
 CELL = 256

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sisock.blocks import Block
-from sisock.errors import SisockError
+from sisock.errors import SisockError, StoreDamaged
 from sisock.store.database import Tx
-from sisock.store.errors import StoreDamaged
 from sisock.store.layers import EMPTY, overlay
 from sisock.store.lines import Line, Meta, load_all, metas
 from sisock.store.packing import kind_of

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sisock.blocks import Block
-from sisock.errors import Busy, SisockError
+from sisock.errors import Busy, LostLease, SisockError, StoreAway, StoreFull
 from sisock.history import Position
 from sisock.store.database import Database, Tx
-from sisock.store.errors import LostLease, StoreAway, StoreFull
 from sisock.store.keeping import Waiting, checked, counted, keep
 from sisock.store.lines import Line, create, load
 from sisock.store.mending import due, fold, retain

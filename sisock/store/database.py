@@ -18,8 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from sisock.errors import SisockError
-from sisock.store.errors import StoreAway, StoreDamaged, StoreFull
+from sisock.errors import SisockError, StoreAway, StoreDamaged, StoreFull
 
 # How long a transaction waits for another process's, in seconds.
 BUSY_SECONDS = 30

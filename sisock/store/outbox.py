@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sisock.blocks import Block
-from sisock.errors import Busy, SisockError
+from sisock.errors import Busy, SisockError, StoreAway
 from sisock.history import Position
 from sisock.store.database import Database
-from sisock.store.errors import StoreAway
 from sisock.store.keeping import checked
 from sisock.store.lines import Line, load_all
 from sisock.store.packing import pack, unpack

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sisock.blocks import Block, Column
-from sisock.store.errors import StoreDamaged
+from sisock.errors import StoreDamaged
 
 _HEAD = struct.Struct("<II")  # rows, columns
 _COLUMN = struct.Struct("<qcB")  # field, kind, has nulls

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sisock.blocks import Bools, Column
-from sisock.errors import InvalidArgument
+from sisock.errors import InvalidArgument, StoreDamaged
 from sisock.store.database import Tx
-from sisock.store.errors import StoreDamaged
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _ARRAY = struct.Struct(">iiIii")  # dimensions, has nulls, type of the elements, length, lower bound

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import zstandard
 
 from sisock.blocks import Column
+from sisock.errors import StoreDamaged
 from sisock.store.cells import CELL
-from sisock.store.errors import StoreDamaged
 from sisock.times import Micros
 
 Items = npt.NDArray[Any]

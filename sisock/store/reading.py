@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sisock.blocks import Block, concat
-from sisock.errors import TooMuch
+from sisock.errors import PositionLost, TooMuch
 from sisock.history import Position
 from sisock.store.cells import CELL, Index
 from sisock.store.database import Tx
-from sisock.store.errors import PositionLost
 from sisock.store.layers import overlay
 from sisock.store.lines import Line, metas
 from sisock.store.shelf import Shelf

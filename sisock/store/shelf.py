@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sisock.blocks import Block, Bools, Column
+from sisock.errors import StoreDamaged
 from sisock.store.cells import CELL, Encoded, Ints, decode_cells
 from sisock.store.database import Tx
-from sisock.store.errors import StoreDamaged
 from sisock.store.layers import DTYPES, as_kind
 from sisock.store.lines import Line, Meta, Stored
 from sisock.store.pyramid import Items, pack_items, unpack_rows

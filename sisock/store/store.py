@@ -271,6 +271,31 @@ class NodeHistory:
             shown = overview(tx, self._shelf, line, fields, start, end, max_points)
             return Overview(shown, Position(line.epoch, line.seq))
 
+    def thinned(self, timeline: str, fields: Sequence[str], start: int, end: int, max_points: int) -> Block:
+        """The overview as rows of the history: where one field's extreme stands, the others have their own values."""
+        shown = self.overview(timeline, fields, start, end, max_points)
+        parts = [part for part in shown.fields.values() if len(part)]
+        if len(parts) < 2:
+            return shown.block()
+        times = np.unique(np.concatenate([part.t for part in parts]))
+        return self.last_before(timeline, fields, times)[0]
+
+    def count(self, timeline: str, start: int, end: int) -> int:
+        """About how many rows there are in [start, end): exact but for patches that wait to be folded in."""
+        with self._database.reading() as tx:
+            line = self._load(tx, timeline)
+            inside = tx.one(
+                "SELECT COALESCE(sum(rows), 0), min(first), max(last) FROM chunks "
+                "WHERE timeline = ? AND first >= ? AND last < ?",
+                *(line.id, start, end),
+            )
+            if inside is None or inside[1] is None:
+                return len(read(tx, self._shelf, line, (), start, end))
+            # The chunks that the range's ends cut, and what is not sealed, are read; times alone are small.
+            before, after = int(inside[1]), int(inside[2]) + 1
+            cut = len(read(tx, self._shelf, line, (), start, before)) + len(read(tx, self._shelf, line, (), after, end))
+        return int(inside[0]) + cut
+
     def changes(self, timeline: str, fields: Sequence[str], since: Position, max_rows: int = MAX_CHANGES) -> Changes:
         """The rows that came after a position, and the ranges that they replace.
 

@@ -54,10 +54,10 @@ def test_it_holds_what_a_dict_would(operations, max_rows):
         table = {t + ahead: row for t, row in drawn.items()}
         if model.refuses(table, lateness, correct):
             with pytest.raises(LateRow):
-                history.append("t", block_of(table), lateness=lateness)
+                history.keep("t", block_of(table), lateness=lateness)
             assert table_of(kept(history)) == told(model.rows), "nothing of a refused block is kept"
             continue
-        position = history.append("t", block_of(table), lateness=lateness, correct=correct)
+        position = history.keep("t", block_of(table), lateness=lateness, correct=correct)
         model.append(table)
         assert (position.epoch, position.seq) == (history.epoch, model.seq)
         if len(model.rows) > max_rows + max_rows // 10:
@@ -80,14 +80,14 @@ def test_it_holds_what_a_dict_would(operations, max_rows):
 @given(rows(), st.integers(-1, 31), st.integers(-1, 31))
 def test_reads_are_half_open(table, start, end):
     history = MemoryHistory()
-    history.append("t", block_of(table))
+    history.keep("t", block_of(table))
     block, _ = history.read("t", FIELDS, start * 1_000_000, end * 1_000_000)
     assert table_of(block) == told({t: row for t, row in table.items() if start <= t < end})
 
 
 def test_of_fields_only_what_is_there_is_read():
     history = MemoryHistory()
-    history.append("t", Block.of(1, {"a": 1, "b": 2}))
+    history.keep("t", Block.of(1, {"a": 1, "b": 2}))
     block, _ = history.read("t", ["b", "none"], *ALWAYS)
     assert table_of(block) == {1_000_000: {"b": 2}}
 
@@ -102,35 +102,35 @@ def test_an_unknown_timeline_is_empty():
 
 def test_an_empty_block_is_no_block():
     history = MemoryHistory()
-    assert history.append("t", Block.of([], {"a": []})).seq == 0
-    assert history.append("t", Block.of(1, {"a": 1})).seq == 1
-    assert history.append("t", Block.of([], {})).seq == 1
+    assert history.keep("t", Block.of([], {"a": []})).seq == 0
+    assert history.keep("t", Block.of(1, {"a": 1})).seq == 1
+    assert history.keep("t", Block.of([], {})).seq == 1
 
 
 def test_timelines_are_apart():
     history = MemoryHistory()
-    history.append("t", Block.of(1, {"a": 1}))
-    assert history.append("u", Block.of(0.5, {"a": "x"})).seq == 1
+    history.keep("t", Block.of(1, {"a": 1}))
+    assert history.keep("u", Block.of(0.5, {"a": "x"})).seq == 1
     assert table_of(history.read("t", ["a"], *ALWAYS)[0]) == {1_000_000: {"a": 1}}
 
 
 def test_a_field_left_out_stays_and_a_null_erases():
     history = MemoryHistory()
-    history.append("t", Block.of(1, {"a": 1, "label": "x"}))
-    history.append("t", Block.of(1, {"a": 2}))
+    history.keep("t", Block.of(1, {"a": 1, "label": "x"}))
+    history.keep("t", Block.of(1, {"a": 2}))
     assert table_of(history.read("t", ["a", "label"], *ALWAYS)[0]) == {1_000_000: {"a": 2, "label": "x"}}
-    history.append("t", Block.of(1, {"label": None}))
+    history.keep("t", Block.of(1, {"label": None}))
     assert table_of(history.read("t", ["a", "label"], *ALWAYS)[0]) == {1_000_000: {"a": 2}}
 
 
 def test_a_row_as_old_as_the_lateness_is_not_late():
     history = MemoryHistory()
-    history.append("t", Block.of(100, {"a": 1}))
-    history.append("t", Block.of(90, {"a": 1}), lateness=10)
+    history.keep("t", Block.of(100, {"a": 1}))
+    history.keep("t", Block.of(90, {"a": 1}), lateness=10)
     with pytest.raises(LateRow, match=r"t: a row at 89\.999999 came after rows up to 90\.0 were final"):
-        history.append("t", Block.of([89.999999, 101], {"a": [1, 1]}), lateness=10)
+        history.keep("t", Block.of([89.999999, 101], {"a": [1, 1]}), lateness=10)
     assert history.newest("t") == 100_000_000
-    history.append("t", Block.of(1, {"a": 1}), correct=True)
+    history.keep("t", Block.of(1, {"a": 1}), correct=True)
     assert history.span("t") == (1_000_000, 100_000_000)
 
 
@@ -138,20 +138,20 @@ def test_a_row_as_old_as_the_lateness_is_not_late():
 def test_a_null_fits_a_field_of_any_type(order):
     history = MemoryHistory()
     for t, value in enumerate(order, 1):
-        history.append("t", Block.of(t, {"a": value}))
+        history.keep("t", Block.of(t, {"a": value}))
     block, _ = history.read("t", ["a"], *ALWAYS)
     assert block.columns["a"].to_list() == list(order)
 
 
 def test_a_field_that_changes_its_type_is_refused_and_harms_nothing():
     history = MemoryHistory()
-    history.append("t", Block.of(1, {"a": 1.0}))
+    history.keep("t", Block.of(1, {"a": 1.0}))
     # The newest block does not name it, so that a look there is not enough.
-    history.append("t", Block.of(2, {"b": 1.0}))
+    history.keep("t", Block.of(2, {"b": 1.0}))
     for value in ("x", True):
         with pytest.raises(InvalidArgument, match="a field has one type"):
-            history.append("t", Block.of(3, {"a": value, "b": 2.0}))
-    history.append("t", Block.of(3, {"a": 5}))
+            history.keep("t", Block.of(3, {"a": value, "b": 2.0}))
+    history.keep("t", Block.of(3, {"a": 5}))
     assert table_of(history.read("t", ["a", "b"], *ALWAYS)[0]) == {
         1_000_000: {"a": 1.0},
         2_000_000: {"b": 1.0},
@@ -163,7 +163,7 @@ def test_a_field_that_changes_its_type_is_refused_and_harms_nothing():
 def test_it_is_bounded_whatever_comes(max_rows):
     history = MemoryHistory(max_rows)
     for t in range(500):
-        history.append("t", Block.of(t, {"a": t}))
+        history.keep("t", Block.of(t, {"a": t}))
         assert len(history.read("t", ["a"], *ALWAYS)[0]) <= max_rows + max_rows // 10
     rows_left = history.read("t", ["a"], *ALWAYS)[0].columns["a"].to_list() if max_rows else []
     assert rows_left == list(range(500 - len(rows_left), 500))
@@ -173,7 +173,7 @@ def test_it_is_bounded_whatever_comes(max_rows):
 
 def test_a_block_larger_than_the_history():
     history = MemoryHistory(10)
-    history.append("t", Block.of(range(1000), {"a": list(range(1000))}))
+    history.keep("t", Block.of(range(1000), {"a": list(range(1000))}))
     assert history.read("t", ["a"], *ALWAYS)[0].columns["a"].to_list() == list(range(990, 1000))
     assert history.dropped == 990
 
@@ -182,7 +182,7 @@ def test_many_small_blocks_without_a_read():
     history = MemoryHistory()
     count = 3 * MAX_TAIL
     for t in range(count):
-        history.append("t", Block.of(t, {"ab"[t % 2]: t}))
+        history.keep("t", Block.of(t, {"ab"[t % 2]: t}))
     assert history.newest("t") == (count - 1) * 1_000_000
     assert table_of(history.read("t", "ab", *ALWAYS)[0]) == {t * 1_000_000: {"ab"[t % 2]: t} for t in range(count)}
 
@@ -192,7 +192,7 @@ def test_threads_append_at_the_same_time():
 
     def work(mine):
         for number in range(each):
-            history.append("t", Block.of(number * 4 + mine, {"a": mine}), correct=True)
+            history.keep("t", Block.of(number * 4 + mine, {"a": mine}), correct=True)
             block, position = history.read("t", ["a"], *ALWAYS)
             if len(block) > position.seq or not is_sound(block):
                 wrong.append((len(block), position))
