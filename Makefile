@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format types lock clean
+.PHONY: help setup run test soak bench lint format types lock clean
 
 help: ## List these words.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -28,6 +28,13 @@ run: setup ## Start a whole site; Ctrl-C stops it.
 
 test: setup ## Run every test.
 	$(BIN)/python -m pytest
+
+soak: setup ## Run the long forms of the tests.
+	$(BIN)/python -m pytest -m soak --timeout 3600
+
+bench: setup ## Measure the store beside its baselines; writes build/bench.json.
+	@mkdir -p build
+	$(BIN)/python -m bench.store --json build/bench.json
 
 lint: setup types ## Check style and types.
 	$(BIN)/ruff check .

@@ -105,8 +105,12 @@ class DataNode:
         self._check_declared(timeline, block)
         if correct and len(block):
             # A file that is read again brings what is there already; only what is new is written.
-            there, _ = self.history.read(timeline, list(block.columns), int(block.t[0]), int(block.t[-1]) + 1)
+            there, position = self.history.read(timeline, list(block.columns), int(block.t[0]), int(block.t[-1]) + 1)
             block = news(there, block)
+            if not len(block):
+                unchanged: Future[Position] = Future()
+                unchanged.set_result(position)
+                return unchanged
         kept = self.history.append(
             timeline, block, lateness=self._timeline(timeline).lateness, correct=correct, wait=not _in_reactor()
         )

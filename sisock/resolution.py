@@ -41,7 +41,7 @@ def read(history: History, timeline: str, fields: Sequence[str], request: DataRe
     if rows > MAX_SCANNED:
         return None
     block = concat(page for page, _ in history.pages(timeline, fields, start, end, PAGE))
-    return Reading(thin(block, request.max_points, request.method), rows=rows)
+    return Reading(thin(block, request.max_points, request.method), rows=len(block))
 
 
 def _strided(history: History, timeline: str, fields: Sequence[str], request: DataRequest, rows: int) -> Reading | None:

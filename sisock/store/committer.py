@@ -36,6 +36,14 @@ class Lease:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The id of an outbox's block: the outbox's own, and a number that ascends with the blocks."""
+
+    box: str
+    number: int
+
+
 @dataclass(slots=True, eq=False)
 class Append:
     """A block that is to be kept."""
@@ -45,6 +53,7 @@ class Append:
     block: Block
     lateness: float
     correct: bool
+    mark: Mark | None = None
     done: Future[Position] = field(default_factory=Future)
 
     @property
@@ -145,6 +154,7 @@ class Committer:
                         results.append((job, self._one(tx, job)))
                     except _Refused as refused:
                         errors.append((job, refused.reason))
+                _note_marks(tx, [job for job, _ in results])
         except Exception as error:  # noqa: BLE001  every error goes to those who wait for it
             self._failed(error)
             if len(jobs) > 1 and not isinstance(error, (StoreFull, StoreAway)):
@@ -172,6 +182,7 @@ class Committer:
                 if lost is not None:
                     raise lost
                 result = self._one(tx, job)
+                _note_marks(tx, [job])
         except _Refused as refused:
             job.done.set_exception(refused.reason)
         except Exception as error:  # noqa: BLE001
@@ -219,6 +230,17 @@ class Committer:
             line = load(tx, lease.node, timeline) or create(tx, lease.node, timeline)
             known = self._lines[lease, timeline] = line, counted(tx, line)
         return known
+
+
+def _note_marks(tx: Tx, jobs: list[Job]) -> None:
+    """Writes the last block of each outbox that this transaction takes in; of one outbox they come in order."""
+    last = {(job.lease.node, job.mark.box): job.mark.number for job in jobs if isinstance(job, Append) and job.mark}
+    for (node, box), number in last.items():
+        tx.run(
+            "INSERT INTO applied (node, box, number) VALUES (?, ?, ?) "
+            "ON CONFLICT (node, box) DO UPDATE SET number = excluded.number",
+            *(node, box, number),
+        )
 
 
 class _Refused(Exception):

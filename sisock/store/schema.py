@@ -147,4 +147,11 @@ def tables(engine: str) -> MetaData:
         Column("first", BigInteger, nullable=False),
         Column("last", BigInteger, nullable=False),
     )
+    Table(
+        "applied",
+        meta,
+        Column("node", BigInteger, primary_key=True, autoincrement=False),
+        Column("box", Text, primary_key=True),
+        Column("number", BigInteger, nullable=False),  # the last block of this outbox that was taken in
+    )
     return meta

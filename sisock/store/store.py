@@ -18,7 +18,7 @@ from sisock.blocks import Block
 from sisock.errors import SisockError, UnknownNode
 from sisock.history import Position
 from sisock.store.cells import Index
-from sisock.store.committer import Append, Committer, Lease, Task
+from sisock.store.committer import Append, Committer, Lease, Mark, Task
 from sisock.store.database import Database, Tx
 from sisock.store.keeping import SEAL_ROWS, Waiting, save, seal
 from sisock.store.lines import Line, load
@@ -111,6 +111,7 @@ class Store:
             for table in ("blocks", *more, "chunks", "revisions", "fields"):
                 tx.run(f"DELETE FROM {table} WHERE timeline IN ({lines})", row[0])
             tx.run("DELETE FROM timelines WHERE node = ?", row[0])
+            tx.run("DELETE FROM applied WHERE node = ?", row[0])
             tx.run("DELETE FROM nodes WHERE id = ?", row[0])
 
     def restored(self, name: str) -> None:
@@ -159,19 +160,27 @@ class NodeHistory:
     # Writing
 
     def append(
-        self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
+        self,
+        timeline: str,
+        block: Block,
+        *,
+        lateness: float = 0.0,
+        correct: bool = False,
+        wait: bool = True,
+        mark: Mark | None = None,
     ) -> Future[Position]:
         """Keeps a block; the Future has its position when it is durably there.
 
         At a time that is there already the fields that the block names are replaced, the others stay; a null erases.
         The Future raises LateRow for a row older than `newest - lateness` unless `correct`, InvalidArgument for a
         value of another type than its field's, LostLease when another process writes this node now, StoreFull and
-        StoreAway; nothing of the block is kept then. A full queue blocks, or raises Busy without `wait`.
+        StoreAway; nothing of the block is kept then. A full queue blocks, or raises Busy without `wait`. A `mark` is
+        noted in the block's own transaction, for `applied`.
         """
         check_field_name(timeline, "timeline")
         for name in block.columns:
             check_field_name(name)
-        job = Append(self._writing(), timeline, block, lateness, correct)
+        job = Append(self._writing(), timeline, block, lateness, correct, mark)
         self.store.committer.submit(job, wait=wait)
         return job.done
 
@@ -227,6 +236,23 @@ class NodeHistory:
         if self._lease is None:
             raise SisockError(f"the history of {self.name!r} was opened to be read; Store.node opens it to be written")
         return self._lease
+
+    def applied(self) -> dict[str, int]:
+        """The number of the last block of each outbox that was taken in."""
+        with self._database.reading() as tx:
+            return {
+                str(box): int(number) for box, number in tx.rows("SELECT box, number FROM applied WHERE node = ?", self._node)
+            }
+
+    def forget_applied(self, boxes: Iterable[str]) -> None:
+        """Forgets outboxes that will send no block again."""
+        with self._database.writing() as tx:
+            tx.many("DELETE FROM applied WHERE node = ? AND box = ?", [(self._node, box) for box in boxes])
+
+    def release(self) -> None:
+        """Says in the store that this process writes the node no more, so that others need not ask for it."""
+        with self._database.writing() as tx:
+            tx.run("UPDATE nodes SET holder = NULL WHERE id = ? AND lease = ?", self._node, self._writing().number)
 
     @property
     def node(self) -> int:

@@ -52,15 +52,3 @@ def store(address):
 def history(store):
     """A node's history in it."""
     return store.node("roof")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "soak: takes minutes; run with -m soak")
-
-
-def pytest_collection_modifyitems(config, items):
-    if config.option.markexpr:
-        return
-    for item in items:
-        if item.get_closest_marker("soak"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes: run with -m soak"))
