@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
+
 from sisock.grafana_bridge.service import create_app
 from sisock.http import Policy, listen
 
@@ -33,10 +35,12 @@ class Bridge:
         self._consumer = Consumer(access)
         self.listening: IListeningPort | None = None
 
-    async def start(self) -> None:
-        """Listens and joins. Raises PortTaken, or SetupError for another hindrance."""
+    async def start(self) -> Deferred[None]:
+        """Listens and joins; the Deferred fails if the router refuses it. Raises PortTaken or SetupError."""
         self.listening = listen(create_app(self._consumer), self._host, self._port, policy=self._policy)
-        self._consumer.connect()
+        refused: Deferred[None] = Deferred()
+        self._consumer.connect(refused.errback)
+        return refused
 
     async def stop(self) -> None:
         """Listens no longer, and leaves."""

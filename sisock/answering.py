@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
 from sisock import foreign
@@ -18,6 +18,7 @@ log = Logger()
 
 # Calls that are read at the same time, and that may wait for it.
 READERS = 4
+FIELD_READERS = 2
 MAX_WAITING = 64
 
 
@@ -51,7 +52,9 @@ class Answers:
         # What our own get_data answers is in the wire's form already.
         self._trusted = trusted
         self._ends = ends or _ends
-        self._turn = DeferredSemaphore(READERS)
+        self._data_turn = DeferredSemaphore(READERS)
+        # Whether a node is alive is asked by get_fields, so it does not queue behind long reads.
+        self._fields_turn = DeferredSemaphore(FIELD_READERS)
 
     async def get_fields(self, start: Any, end: Any) -> list[dict[str, Any]]:
         """`consumer.<NAME>.get_fields`: [fields, timelines]."""
@@ -73,25 +76,27 @@ class Answers:
         thins = foreign.takes_max_points(self._node.get_data)
         resolution = {"max_points": request.max_points, "method": request.method} if thins else {}
         fields = list(request.fields)
-        result = await self._read(self._node.get_data, fields, *self._ends(request), request.min_stride, **resolution)
+        read = self._node.get_data
+        result = await self._read(self._data_turn, read, fields, *self._ends(request), request.min_stride, **resolution)
         if self._trusted:
             return result  # type: ignore[no-any-return]
-        answer = foreign.checked(result, request)
-        if thins or request.max_points is None:
-            return answer
-        return foreign.downsampled(answer, request, await self._catalogue(request))
+        reduces = request.max_points is not None or request.min_stride is not None
+        offered = await self._catalogue(request) if reduces and not thins else None
+        return await self._read(self._data_turn, foreign.finished, result, request, offered)  # type: ignore[no-any-return]
 
     async def _catalogue(self, request: DataRequest) -> Catalogue:
-        return foreign.catalogue(await self._read(self._node.get_fields, *self._ends(request)))
+        return foreign.catalogue(await self._read(self._fields_turn, self._node.get_fields, *self._ends(request)))
 
-    async def _read(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Runs a node's own function when it is its turn."""
+    async def _read(self, turn: DeferredSemaphore, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Runs a function when it is its turn. A caller who gives up frees no turn: the thread still works on it."""
         name = self._node.name
-        if len(self._turn.waiting) >= MAX_WAITING:
+        if len(turn.waiting) >= MAX_WAITING:
             raise Busy(f"{name} has {MAX_WAITING} calls waiting; ask again in a moment")
+        answered: Deferred[Any] = Deferred()
+        turn.run(self._call, function, *args, **kwargs).addBoth(answered.callback)
         try:
-            return await self._turn.run(self._call, function, *args, **kwargs)
-        except SisockError:
+            return await answered
+        except (SisockError, CancelledError):
             raise
         except Exception as error:
             log.failure("{name}: {function} failed", name=name, function=function.__name__)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
 from sisock import uris
-from sisock.errors import NotConnected, TimedOut, TooMuch
+from sisock.errors import NotConnected, TimedOut, TooMuch, UnknownNode
 from sisock.fields import Catalogue
 from sisock.session import CALL_TIMEOUT, Access, Connection, Session
 
@@ -21,6 +21,7 @@ class Consumer:
         self._connection = Connection(access, self)
         self._waiting: list[Deferred[None]] = []
         self._refused: Exception | None = None
+        self._on_refused: Callable[[Exception], None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -45,8 +46,9 @@ class Consumer:
             ) from None
         return self
 
-    def connect(self) -> None:
-        """Connects whenever a router is there, without waiting for it."""
+    def connect(self, on_refused: Callable[[Exception], None] | None = None) -> None:
+        """Connects whenever a router is there, without waiting for it; `on_refused` hears if it lets nobody in."""
+        self._on_refused = on_refused
         self._connection.ended.addErrback(self._ended)
         self._connection.start()
 
@@ -65,6 +67,8 @@ class Consumer:
 
     def _ended(self, failure: Any) -> None:
         self._refused = failure.value
+        if self._on_refused is not None:
+            self._on_refused(failure.value)
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.errback(failure)
@@ -77,7 +81,7 @@ class Consumer:
         """What a node offers in [start, end); times in the wire's convention."""
         uris.check_node_name(node)
         # The old convention has no open end; 0 is now.
-        return Catalogue.from_wire(await self._ask(uris.get_fields(node), start, 0.0 if end is None else end))
+        return Catalogue.from_wire(await self._ask_node(node, uris.get_fields(node), start, 0.0 if end is None else end))
 
     async def get_data(
         self,
@@ -96,10 +100,16 @@ class Consumer:
         extra = {
             k: v for k, v in {"min_stride": min_stride, "max_points": max_points, "method": method}.items() if v is not None
         }
-        result = await self._ask(uris.get_data(node), list(fields), start, end, **extra)
+        result = await self._ask_node(node, uris.get_data(node), list(fields), start, end, **extra)
         if result is False:
             raise TooMuch(f"{node} has more in that time than one answer may hold. Ask for a shorter time, or with max_points.")
         return dict(result)
+
+    async def _ask_node(self, node: str, procedure: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await self._ask(procedure, *args, **kwargs)
+        except UnknownNode as error:
+            raise UnknownNode(f"there is no node {node!r}. `sisock ls` lists those that are there.") from error
 
     async def _ask(self, procedure: str, *args: Any, **kwargs: Any) -> Any:
         if self._refused is not None:

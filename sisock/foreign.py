@@ -10,7 +10,7 @@ from typing import Any
 from sisock.blocks import Block, Column, micros_of
 from sisock.errors import InvalidArgument, NodeFailed, shown
 from sisock.fields import Catalogue
-from sisock.requests import MAX_VALUES, DataRequest, Reading, answer
+from sisock.requests import MAX_TEXT, MAX_VALUES, DataRequest, Reading, answer, text_size
 from sisock.times import MICROS, is_seconds
 
 
@@ -28,6 +28,18 @@ def catalogue(result: Any) -> Catalogue:
         return Catalogue.from_wire(result)
     except InvalidArgument as error:
         raise NodeFailed(str(error)) from error
+
+
+def finished(result: Any, request: DataRequest, offered: Catalogue | None) -> dict[str, Any] | bool:
+    """The answer of what get_data returned; with what the node offers, at the resolution that was asked for."""
+    answered = checked(result, request)
+    if offered is not None:
+        answered = downsampled(answered, request, offered)
+    if isinstance(answered, bool):
+        return answered
+    values = [*answered["data"].values(), *(line["t"] for line in answered["timeline"].values())]
+    too_long = sum(len(column) for column in values) > MAX_VALUES or sum(map(text_size, answered["data"].values())) > MAX_TEXT
+    return False if too_long else answered
 
 
 def checked(result: Any, request: DataRequest) -> dict[str, Any] | bool:
@@ -55,8 +67,6 @@ def checked(result: Any, request: DataRequest) -> dict[str, Any] | bool:
     for name, column in columns.items():
         if len(column) and len(column) not in lengths:
             raise NodeFailed(f"get_data returned {len(column)} values of {name}, as long as no timeline is")
-    if sum(len(column) for column in columns.values()) + sum(len(t) for t in times.values()) > MAX_VALUES:
-        return False
     return {
         **more,
         "data": {name: [] for name in request.fields} | {name: column.to_list() for name, column in columns.items()},
@@ -80,8 +90,8 @@ def _final(value: Any) -> float | None:
 
 
 def downsampled(result: dict[str, Any] | bool, request: DataRequest, offered: Catalogue) -> dict[str, Any] | bool:
-    """The answer of a node that knows no max_points, at the resolution that was asked for."""
-    if isinstance(result, bool) or request.max_points is None:
+    """The answer of a node that reduces nothing itself, at the resolution that was asked for."""
+    if isinstance(result, bool):
         return result
     readings: dict[str, Reading] = {}
     for name, line in result["timeline"].items():

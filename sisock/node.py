@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from sisock import resolution
 from sisock.blocks import Block, news
 from sisock.downsample import Method
-from sisock.errors import InvalidArgument, LateRow, LostLease
+from sisock.errors import InvalidArgument, LateRow, LostLease, NodeFailed
 from sisock.fields import DEFAULT_TIMELINE, Catalogue, Field, Timeline
 from sisock.history import History, MemoryHistory, Position
 from sisock.requests import DataRequest, Reading, Span, answer, finalized_until
@@ -187,7 +187,11 @@ class DataNode:
         """Calls `sample` once and keeps its row; an error is counted, kept in `health` and raised."""
         t = self.health.sampling_since = now()
         try:
-            row = self.sample()
+            try:
+                row = self.sample()
+            except SystemExit as error:
+                # It would end the thread, and with it all sampling, without a word.
+                raise NodeFailed(f"sample() asked to exit ({error.code})") from error
             if row is None:
                 return
             if not isinstance(row, Mapping):

@@ -26,15 +26,19 @@ def find_node(name: str) -> type[DataNode]:
     if here not in sys.path:
         sys.path.insert(0, here)
     module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise SetupError(f"{name!r} names no node; write module:Class.")
     try:
-        found = getattr(import_module(module), attribute)
+        imported = import_module(module)
     except ModuleNotFoundError as error:
         if error.name and module.startswith(error.name):
             raise SetupError(f"there is no module {error.name!r} here or on the path of Python.") from error
         raise
-    except AttributeError as error:
-        raise SetupError(f"the module {module} has no {attribute!r}.") from error
-    return _node(name, found)
+    except SyntaxError as error:
+        raise SetupError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    if not hasattr(imported, attribute):
+        raise SetupError(f"the module {module} has no {attribute!r}.")
+    return _node(name, getattr(imported, attribute))
 
 
 def find_bridge() -> Any:

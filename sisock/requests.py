@@ -17,6 +17,8 @@ from sisock.times import MICROS, now, resolve, to_micros, to_seconds
 
 # Lists cost the router's one thread 0.2 to 4 seconds a million values: beyond this an answer is False.
 MAX_VALUES = 250_000
+# The router's messages hold 16 MB; text of an answer takes at most so many characters of it.
+MAX_TEXT = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Re
     data: dict[str, list[Any]] = {name: [] for name in request.fields}
     timelines: dict[str, dict[str, Any]] = {}
     downsampled: dict[str, dict[str, Any]] = {}
-    held = 0
+    held = text = 0
     for timeline, names in _by_timeline(request.fields, catalogue).items():
         reading = readings.get(timeline)
         if reading is None:
@@ -153,16 +155,23 @@ def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Re
         else:
             reduced, before = whole, reading.rows
         held += len(reduced) * (len(reduced.columns) + 1)
-        if held > MAX_VALUES:
+        listed = {name: column.to_list() for name, column in reduced.columns.items()}
+        text += sum(map(text_size, listed.values()))
+        if held > MAX_VALUES or text > MAX_TEXT:
             return False
         timelines[timeline] = {"t": (reduced.t / MICROS).tolist(), "finalized_until": reading.finalized_until}
-        data.update({name: column.to_list() for name, column in reduced.columns.items()})
+        data.update(listed)
         if len(reduced) < before:
             downsampled[timeline] = {"method": request.method, "from": before, "to": len(reduced)}
     reply: dict[str, Any] = {"data": data, "timeline": timelines}
     if downsampled:
         reply["downsampled"] = downsampled
     return reply
+
+
+def text_size(values: list[Any]) -> int:
+    """Characters of a column of text; 0 for other columns."""
+    return sum(len(value) for value in values if isinstance(value, str))
 
 
 def _with_values(block: Block, names: Iterable[str]) -> Block:

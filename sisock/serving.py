@@ -14,16 +14,19 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from sisock.answering import READERS, Answers
+from sisock.answering import FIELD_READERS, READERS, Answers
 from sisock.errors import InvalidArgument, LostLease
 from sisock.naming import Applicant, Identity, take_name
 from sisock.node import DataNode
 from sisock.session import Access, Connection, Session
+from sisock.times import now
 
 log = Logger()
 
 # How long a node's own code may keep the program from ending, in seconds.
 PATIENCE = 2.0
+# Seconds between two tracebacks of a sample() that goes on failing.
+SHOW_EVERY = 60.0
 
 
 class _DaemonPool(ThreadPool):
@@ -46,7 +49,7 @@ class Sampler:
     def __init__(self, node: DataNode, in_thread: Callable[..., Deferred[Any]]) -> None:
         self._node = node
         self._in_thread = in_thread
-        self._shown: str | None = None
+        self._shown: float | None = None
         self._loop = LoopingCall.withCount(self._tick)
 
     def start(self) -> None:
@@ -67,10 +70,12 @@ class Sampler:
         try:
             await self._in_thread(self._node.take_sample)
         except Exception:  # noqa: BLE001
-            # The first of a row of equal errors is shown whole; health counts them all.
-            if health.last_error != self._shown:
-                log.failure("{name}: sample() failed; sampling goes on", name=self._node.name)
-                self._shown = health.last_error
+            # One error a minute is shown whole; health counts them all.
+            if self._shown is None or now() - self._shown > SHOW_EVERY:
+                log.failure(
+                    "{name}: sample() failed ({errors} times); sampling goes on", name=self._node.name, errors=health.errors
+                )
+                self._shown = now()
 
     def _tick(self, count: int) -> Deferred[None]:
         self._node.health.missed += count - 1
@@ -85,8 +90,9 @@ class NodeService:
         self.identity = identity
         self.connection = Connection(access, self)
         self.announced = False
+        self._started = False
         self._own_thread = _DaemonPool(1, 1, name=f"{node.name}-sampling")
-        self._readers = _DaemonPool(1, READERS, name=f"{node.name}-reading")
+        self._readers = _DaemonPool(1, READERS + FIELD_READERS, name=f"{node.name}-reading")
         node.on_lost = self._lost
         own = type(node).get_data is DataNode.get_data
         self.answers = Answers(node, self._in_reader, trusted=own)
@@ -106,11 +112,14 @@ class NodeService:
         except BaseException:
             self._stop_threads()
             raise
+        self._started = True
         self._sampler.start()
         self.connection.start()
 
     async def stop(self) -> None:
-        """Leaves the router, ends sampling, and lets the node close what it opened."""
+        """Leaves the router, ends sampling, and lets the node close what it opened; nothing if it never started."""
+        if not self._started:
+            return
         self._sampler.stop()
         await self.connection.stop()
         from twisted.internet import reactor

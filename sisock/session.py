@@ -305,7 +305,8 @@ def raises_on_the_wire(procedure: Callable[..., Awaitable[Any]]) -> Callable[...
 
 
 def _public(signature: inspect.Signature) -> str:
-    return str(signature.replace(parameters=[p for p in signature.parameters.values() if p.name != "details"])).split(" ->")[0]
+    """The parameters as a caller may give them."""
+    return f"({', '.join(name for name in signature.parameters if name != 'details')})"
 
 
 def error_to_wire(error: SisockError) -> ApplicationError:

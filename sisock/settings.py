@@ -15,16 +15,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sisock.errors import NotConnected, SetupError
+from sisock.errors import NotAuthorized, NotConnected, SetupError
 from sisock.home import Home
 from sisock.session import Access
 from sisock.uris import REALM
 from sisock.users import CONSUMER
 
 PORT = 8080
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
 OCS_PORT = 8001
 BRIDGE_PORT = 5000
 
@@ -65,6 +67,7 @@ class Settings:
 
     def consumer(self, authid: str = CONSUMER) -> Access:
         """How to join as a consumer: the site in the home, or the router that CROSSBAR_HOST names."""
+        self._check_user()
         if self.crossbar_host:
             return self._remote()
         run = self.home.run()
@@ -72,11 +75,14 @@ class Settings:
             raise NotConnected(f"no site runs in {self.home.path}. Start one with `sisock up`, or name its folder with --home.")
         if self.user and self.secret:
             return Access(run.local, self.user, self.secret, run.realm)
-        user = self.home.users.ensure(authid, "consumer")
+        user = self.home.users.get(authid)
+        if user is None:
+            raise NotAuthorized(f"there is no user {authid!r} in {self.home.users.path} any more; `sisock up` makes it anew.")
         return Access(run.local, user.authid, user.secret, run.realm)
 
     def node(self, name: str) -> Access:
         """How a node of that name joins: as a user of its own in the home's site, or as WAMP_USER elsewhere."""
+        self._check_user()
         if self.crossbar_host:
             return self._remote()
         run = self.home.run()
@@ -91,9 +97,15 @@ class Settings:
             )
         return Access(f"unix://{self.home.socket}", user.authid, user.secret, realm)
 
+    def _check_user(self) -> None:
+        if bool(self.user) != bool(self.secret):
+            raise SetupError("only one of WAMP_USER and WAMP_SECRET is set in the environment; set both, or none.")
+
     def _remote(self) -> Access:
         if not (self.user and self.secret):
             raise SetupError("CROSSBAR_HOST names a router elsewhere; WAMP_USER and WAMP_SECRET must say as whom to join it.")
+        if not _HOST.fullmatch(str(self.crossbar_host)):
+            raise SetupError(f"CROSSBAR_HOST={self.crossbar_host} in the environment is no host's name or address.")
         host = f"[{self.crossbar_host}]" if ":" in str(self.crossbar_host) else self.crossbar_host
         pinned = self.home.certificate
         return Access(f"wss://{host}:{self.port}/ws", self.user, self.secret, certificate=pinned if pinned.exists() else None)

@@ -11,7 +11,18 @@ from twisted.logger import globalLogPublisher
 
 from tests.plain import join
 
-for name in ("SISOCK_HOME", "CROSSBAR_HOST", "CROSSBAR_TLS_PORT", "CROSSBAR_OCS_PORT", "WAMP_USER", "WAMP_SECRET", "PORT"):
+NAMES = ("SISOCK_HOME", "SISOCK_STORE", "SISOCK_TRACE", "CROSSBAR_HOST", "CROSSBAR_TLS_PORT", "CROSSBAR_OCS_PORT")
+for name in (*NAMES, "WAMP_USER", "WAMP_SECRET", "PORT"):
+    "SISOCK_HOME",
+    "CROSSBAR_HOST",
+    "CROSSBAR_TLS_PORT",
+    "CROSSBAR_OCS_PORT",
+    "WAMP_USER",
+    "WAMP_SECRET",
+    "PORT",
+    "SISOCK_STORE",
+    "SISOCK_TRACE",
+):
     os.environ.pop(name, None)
 
 

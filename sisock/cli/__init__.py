@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sisock.cli import author, completion, doctor, read, site
+from sisock.cli import author, completion, doctor, read, site, store
 from sisock.cli.options import home_option
 from sisock.errors import SisockError
 
@@ -31,6 +31,7 @@ for command in (
     doctor.doctor,
     completion.completion,
     author.new_node,
+    store.store,
 ):
     sisock.add_command(command)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -53,6 +55,9 @@ def serve(start: Callable[[], Awaitable[Deferred[Any] | None]], stop: Callable[[
             ended.addErrback(fail)
 
     async def end() -> None:
+        # Whoever presses Ctrl-C again does not want to wait; parts end with their supervisor.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: os._exit(130))
         await stop()
 
     reactor.callWhenRunning(lambda: Deferred.fromCoroutine(begin()).addErrback(fail))

@@ -5,17 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from sisock.blocks import Block, merge
 from sisock.cli.completion import listed_nodes
 from sisock.cli.options import home_option, json_option, settings
+from sisock.cli.tables import print_table
 from sisock.consumer import Consumer
 from sisock.downsample import METHODS
 from sisock.errors import UnknownField
@@ -34,7 +32,7 @@ def ls(as_json: bool) -> None:
     elif not nodes:
         click.echo("No data nodes are here. `sisock run NODE` starts one.", err=True)
     else:
-        _print_table(("node", "description"), [(node["name"], node["description"]) for node in nodes])
+        print_table(("node", "description"), [(node["name"], node["description"]) for node in nodes])
 
 
 @click.command()
@@ -52,7 +50,7 @@ def fields(node: str, as_json: bool) -> None:
         (name, spec.units or "", spec.type, spec.timeline, _spacing(catalogue, spec.timeline), spec.description or "")
         for name, spec in catalogue.fields.items()
     ]
-    _print_table(("field", "units", "type", "timeline", "interval", "description"), rows)
+    print_table(("field", "units", "type", "timeline", "interval", "description"), rows)
 
 
 @click.command()
@@ -107,8 +105,8 @@ def get(
         writer.writerows(zip(times, *columns, strict=True))
     elif len(block):
         heads = [f"{name} [{units}]" if (units := offered.fields[name].units) else name for name in field]
-        rows = [(iso(t), *("" if v is None else str(v) for v in row)) for t, *row in zip(times, *columns, strict=True)]
-        _print_table(("time (UTC)", *heads), rows, right=len(field))
+        rows = [(iso(t), *(_shown(v) for v in row)) for t, *row in zip(times, *columns, strict=True)]
+        print_table(("time (UTC)", *heads), rows, right=len(field))
 
 
 def _ask(question: Callable[[Consumer], Coroutine[Any, Any, Any]]) -> Any:
@@ -136,26 +134,13 @@ def _joined(answer: dict[str, Any], offered: Catalogue) -> Block:
     return whole
 
 
+def _shown(value: Any) -> str:
+    """A value for people: numbers in ten digits; CSV and JSON have all of them."""
+    if value is None:
+        return ""
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
 def _spacing(catalogue: Catalogue, timeline: str) -> str:
     interval = catalogue.timeline(timeline).interval
     return "" if interval is None else f"{interval:g} s"
-
-
-def _print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: int = 0) -> None:
-    """A table for people; on a pipe it is as wide as it needs to be."""
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, head in enumerate(heads):
-        numeric = number >= len(heads) - right > 0 and right
-        table.add_column(
-            Text(head),
-            justify="right" if numeric else "left",
-            no_wrap=True,
-            overflow="ignore" if not console.is_terminal else "ellipsis",
-        )
-    for row in rows:
-        # Text, since a name may hold what Rich would take for markup.
-        table.add_row(*(Text(cell) for cell in row))
-    if not console.is_terminal:
-        console.width = max(80, console.measure(table, options=console.options.update(width=100_000)).maximum)
-    console.print(table)

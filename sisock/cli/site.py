@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.internet.threads import deferToThread
 
 from sisock.cli.completion import installed_nodes
 from sisock.cli.options import home_option, json_option, settings
+from sisock.errors import SisockError
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT
 from sisock.times import now
 from sisock.uris import REALM
@@ -125,7 +127,7 @@ def _run_node(node: str) -> None:
     log_to_stderr()
     environment.home.make()
     store = Store.open(environment.store)
-    made.history = store.node(made.name)
+    made.history = history = store.node(made.name)
     service = NodeService(made, environment.node(made.name), Identity(*environment.home.identity(made.name)))
     told = LoopingCall(_HealthFile(made.health, environment.home.health(made.name)).tell)
 
@@ -136,6 +138,9 @@ def _run_node(node: str) -> None:
 
     async def stop() -> None:
         await service.stop()
+        with suppress(SisockError):
+            # Whoever has taken over by now need not be told.
+            await deferToThread(history.release)
         await deferToThread(store.close)
 
     serve(start, stop)

@@ -9,9 +9,12 @@ from sisock.errors import PortTaken, SetupError
 
 
 def free(host: str) -> int:
-    """A port that nobody listens on now."""
-    with _socket(host, 0) as held:
-        return int(held.getsockname()[1])
+    """A port that nobody listens on now; SetupError if this machine has no such address."""
+    try:
+        with _socket(host, 0) as held:
+            return int(held.getsockname()[1])
+    except OSError as error:
+        raise SetupError(f"nothing can listen on {host}: {error.strerror}. Choose another with --host.") from None
 
 
 def check(host: str, port: int, what: str, option: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +84,12 @@ class Supervisor(ProcessMonitor):
 
     async def stop(self) -> None:
         """Ends all parts, the ones started last first, and waits until they are gone."""
-        names = list(reversed(self.protocols))
+        names, groups = list(reversed(self.protocols)), list(self.pids().values())
         await _stopped(self, names[:-1], names[-1:])
+        for group in groups:
+            # A child of a part that did not hear of its end (a stopped router worker) goes with its group.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
         self.log.close()
 
 

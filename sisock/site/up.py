@@ -23,7 +23,7 @@ from sisock.settings import Settings
 from sisock.site import ports
 from sisock.site.supervisor import PartLogs, Supervisor
 from sisock.uris import BASE_URI, REALM
-from sisock.users import CONSUMER, SERVER, User
+from sisock.users import CONSUMER, SERVER, Role, User
 
 LISTENERS = ("ws", "ocs", "bridge")
 READY_WITHIN = 60.0
@@ -130,10 +130,12 @@ class Router:
         users = home.users
         if settings.user and settings.secret:
             known = users.get(settings.user)
-            role = known.role if known else ("consumer" if settings.user == CONSUMER else "server")
+            # Whom the site does not know gets the lesser rights.
+            role: Role = known.role if known else ("server" if settings.user == SERVER else "consumer")
             users.add(User(settings.user, role, settings.secret, known.nodes if known else ()), keep=False)
         self.server = users.ensure(SERVER, "server")
         self.consumer = users.ensure(CONSUMER, "consumer")
+        users.ensure("bridge", "consumer")
         # The page's token is new at each start; a link with an old one lets nobody in.
         self._page_user = users.add(User("page", "consumer", secrets.token_urlsafe(18)), keep=False)
         key = home.crossbar / "server_key.pem"

@@ -89,6 +89,12 @@ class Store:
             )
         return NodeHistory(self, name, int(row[0]), str(row[2]), Lease(int(row[0]), name, int(row[1])))
 
+    def holder(self, name: str) -> str | None:
+        """The host and the process that took the lease of a node last; None if nobody did or it was released."""
+        with self.database.reading() as tx:
+            row = tx.one("SELECT holder FROM nodes WHERE name = ?", name)
+        return None if row is None or row[0] is None else str(row[0])
+
     def reader(self, name: str) -> NodeHistory:
         """A node's history, to read only; UnknownNode if there is none."""
         with self.database.reading() as tx:

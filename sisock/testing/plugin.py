@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# Its assertions are for the author of a node to read.
+pytest.register_assert_rewrite("sisock.testing.contract")
+
 if TYPE_CHECKING:
     from sisock.testing.router import Router
 

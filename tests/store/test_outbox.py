@@ -1,13 +1,16 @@
 """With its database away a node goes on keeping rows, and nothing of it is lost or doubled."""
 
-import threading
+import time
 
 import numpy as np
 import pytest
 
 from sisock.blocks import Block, Column
-from sisock.errors import LateRow
+from sisock.errors import LateRow, SisockError
+from sisock.history import Position
 from sisock.store import Store, StoreAway
+from sisock.store.committer import Mark
+from sisock.store.migrations import downgrade
 from sisock.store.outbox import Outbox
 from sisock.times import EARLIEST, LATEST
 
@@ -16,20 +19,25 @@ class Switch:
     """A database that can be cut off: connections break in the middle and cannot be made anew."""
 
     def __init__(self, address):
-        self.address, self.there, self.back = address, True, threading.Event()
+        self.address, self.there = address, True
         self.store = None
 
     def connect(self):
         if not self.there:
             raise StoreAway("away")
         self.store = Store.open(self.address)
-        history = self.store.node("roof")
-        self.back.set()
-        return history
+        return self.store.node("roof")
+
+    def reconnect(self, outbox):
+        """Brings the database back, and waits until the outbox writes to it."""
+        self.there = True
+        end = time.monotonic() + 30
+        while outbox.away is not None:
+            assert time.monotonic() < end, outbox.away
+            time.sleep(0.005)
 
     def cut(self, monkeypatch, *, after_commit=False):
         self.there = False
-        self.back.clear()
         run = type(self.store.committer)._run
 
         def broken(committer, jobs):
@@ -67,8 +75,7 @@ def test_rows_go_on_while_the_database_is_away(address, tmp_path, monkeypatch, a
     positions.append(outbox.append("t", row(6)).result(30))
     assert [position.seq for position in positions] == list(range(1, 9))
     assert len({position.epoch for position in positions}) == 1
-    switch.there = True
-    assert switch.back.wait(30)
+    switch.reconnect(outbox)
     positions.append(outbox.append("t", row(7)).result(30))
     assert positions[-1].seq == 9
     assert outbox.waiting == outbox.refused == 0
@@ -81,9 +88,151 @@ def test_rows_go_on_while_the_database_is_away(address, tmp_path, monkeypatch, a
     switch.store.close()
 
 
-def test_a_database_that_was_never_reached_cannot_number(tmp_path):
-    def away():
-        raise StoreAway("away")
+def crash(outbox):
+    """What is left of it is what a kill would leave: the file as it is, without a last word."""
+    outbox._save_known = lambda tx: None
+    outbox.close()
 
-    with pytest.raises(StoreAway, match="never reached"):
-        Outbox(tmp_path / "outbox.db", away)
+
+def read(address, timeline="t"):
+    with Store.open(address) as store:
+        return store.reader("roof").read(timeline, ["x"], EARLIEST, LATEST)
+
+
+def test_a_crash_before_the_database_goes_away_loses_nothing(address, tmp_path, monkeypatch):
+    switch = Switch(address)
+    path = tmp_path / "outbox.db"
+    # An outage lets the file know some numbers; then the database takes in more, and the process is killed.
+    outbox = Outbox(path, switch.connect, retry=0.01)
+    outbox.append("t", row(0)).result(30)
+    switch.cut(monkeypatch)
+    outbox.append("t", row(1)).result(30)
+    switch.reconnect(outbox)
+    direct = [outbox.append("t", row(t)).result(30) for t in range(2, 8)]
+    crash(outbox)
+    # It starts again while the database is away, and its blocks are not taken for those of the same numbers.
+    switch.there = False
+    outbox = Outbox(path, switch.connect, retry=0.01)
+    assert outbox.away
+    apart = [outbox.append("t", row(t)).result(30) for t in range(8, 11)]
+    assert {position.epoch for position in apart}.isdisjoint({position.epoch for position in direct})
+    crash(outbox)
+    outbox = Outbox(path, switch.connect, retry=0.01)
+    assert outbox.append("t", row(11)).result(30).epoch == apart[0].epoch
+    switch.reconnect(outbox)
+    last = outbox.append("t", row(12)).result(30)
+    assert outbox.away is None
+    outbox.close()
+    block, position = read(address)
+    assert block.t.tolist() == list(range(13))
+    assert position == last
+    assert (last.epoch, last.seq) == (direct[0].epoch, 13)
+
+
+def test_a_node_whose_database_was_never_there_keeps_its_rows(address, tmp_path):
+    switch = Switch(address)
+    switch.there = False
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.01)
+    first = [outbox.append("t", row(t)).result(30) for t in range(3)]
+    assert [position.seq for position in first] == [1, 2, 3]
+    switch.reconnect(outbox)
+    position = outbox.append("t", row(3)).result(30)
+    outbox.close()
+    # A reader with a position of the epoch apart is told to read anew.
+    assert position.epoch != first[0].epoch and position.seq == 4
+    assert read(address)[0].t.tolist() == [0, 1, 2, 3]
+
+
+def test_a_replay_that_is_killed_in_the_middle_takes_in_each_block_once(address, tmp_path, monkeypatch):
+    switch = Switch(address)
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.01)
+    outbox.append("t", row(0)).result(30)
+    switch.cut(monkeypatch)
+    for t in range(1, 4):
+        outbox.append("t", row(t)).result(30)
+    outbox.close()
+    # A replay that took in two of three, and died before it could cross them off.
+    switch.there = True
+    history = switch.connect()
+    with outbox._file.reading() as tx:
+        marks = [Mark(*one) for one in tx.rows("SELECT box, number FROM waiting ORDER BY id")]
+    outbox._file.close()
+    assert history.applied() == {marks[0].box: marks[0].number - 1}
+    for t, mark in enumerate(marks[:2], 1):
+        history.append("t", row(t, 5.0), mark=mark).result(30)
+    history.store.close()
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.01)
+    assert outbox.append("t", row(4)).result(30).seq == 5
+    outbox.close()
+    block, position = read(address)
+    assert position.seq == 5
+    assert block.columns["x"].values.tolist() == [0, 5, 5, 0, 0]
+
+
+def test_positions_that_another_writer_took_meanwhile_end_with_their_epoch(address, tmp_path, monkeypatch):
+    switch = Switch(address)
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.01)
+    before = outbox.append("t", row(0)).result(30)
+    switch.cut(monkeypatch)
+    away = outbox.append("t", row(1)).result(30)
+    assert away == Position(before.epoch, 2)
+    with Store.open(address) as store:
+        assert store.node("roof").append("t", row(2)).result(30) == away
+    switch.reconnect(outbox)
+    after = outbox.append("t", row(3)).result(30)
+    outbox.close()
+    assert after.epoch != before.epoch and after.seq == 4
+    block, _ = read(address)
+    assert block.t.tolist() == [0, 1, 2, 3]
+
+
+def test_a_busy_node_comes_back_to_its_database(address, tmp_path, monkeypatch):
+    """Blocks that come more often than the database is asked for do not keep it from being asked for."""
+    switch = Switch(address)
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.2)
+    outbox.append("t", row(0)).result(30)
+    switch.cut(monkeypatch)
+    outbox.append("t", row(1)).result(30)
+    switch.there = True
+    t = 2
+    while outbox.away is not None:
+        outbox.append("t", row(t)).result(30)
+        t += 1
+        assert t < 100_000
+    outbox.append("t", row(t)).result(30)
+    outbox.close()
+    assert read(address)[0].t.tolist() == list(range(t + 1))
+
+
+def test_what_the_database_does_not_take_in_is_kept_beside(address, tmp_path, monkeypatch):
+    switch = Switch(address)
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.01)
+    outbox.append("t", row(0)).result(30)
+    for which in (1, 2):
+        switch.cut(monkeypatch)
+        outbox.append(f"new{which}", row(0)).result(30)
+        with Store.open(address) as store:
+            text = Block(np.array([0]), {"x": Column.of(["text"], "x")})
+            store.node("roof").append(f"new{which}", text).result(30)
+        switch.reconnect(outbox)
+        outbox.append("t", row(which)).result(30)
+        assert outbox.refused == which
+    outbox.close()
+
+
+def test_the_schema_goes_up_and_down(address):
+    with Store.open(address) as store:
+        store.node("roof").append("t", row(0), mark=Mark("box", 7)).result(30)
+        downgrade(store.database, "0001")
+        with store.database.reading() as tx:
+            assert tx.one("SELECT version_num FROM alembic_version") == ("0001",)
+        with pytest.raises(SisockError, match="applied"):
+            store.reader("roof").applied()
+    with Store.open(address) as store:
+        history = store.node("roof")
+        assert history.applied() == {}
+        history.append("t", row(1), mark=Mark("box", 8)).result(30)
+        assert history.applied() == {"box": 8}
+        store.forget("roof")
+        assert store.node("roof").applied() == {}
+    assert read(address)[0].t.tolist() == []

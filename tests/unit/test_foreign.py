@@ -121,8 +121,13 @@ def test_any_result_is_an_answer_or_the_nodes_failure(given_back):
 
 def test_more_than_an_answer_may_hold_is_false():
     most = MAX_VALUES // 2
-    assert foreign.checked(result({"a": np.zeros(most)}, np.arange(most)), REQUEST) is not False
-    assert foreign.checked(result({"a": np.zeros(most + 1)}, np.arange(most + 1)), REQUEST) is False
+    assert foreign.finished(result({"a": np.zeros(most)}, np.arange(most)), REQUEST, None) is not False
+    assert foreign.finished(result({"a": np.zeros(most + 1)}, np.arange(most + 1)), REQUEST, None) is False
+    text = result({"a": ["x" * 50] * 100_000}, np.arange(100_000))
+    assert foreign.finished(text, REQUEST, None) is False, "it would not fit into a message of the router"
+    few = DataRequest.of(["a"], 1, None, max_points=10)
+    much = result({"a": np.zeros(2 * most)}, np.arange(2 * most))
+    assert len(foreign.finished(much, few, OFFERED)["data"]["a"]) <= 10
 
 
 OFFERED = Catalogue({"a": Field(), "b": Field(timeline="u")})
@@ -145,7 +150,7 @@ def test_it_is_downsampled_for_a_node_that_does_not():
 
 def test_without_max_points_or_data_there_is_nothing_to_downsample():
     reply = result({"a": [1], "b": []}, [1.0])
-    assert foreign.downsampled(reply, REQUEST, OFFERED) is reply
+    assert foreign.downsampled(reply, REQUEST, OFFERED) == reply
     assert foreign.downsampled(False, DataRequest.of([], 1, None, max_points=5), OFFERED) is False
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sisock.errors import NotConnected, SetupError
+from sisock.errors import NotAuthorized, NotConnected, SetupError
 from sisock.home import Home
 from sisock.settings import Settings
 from sisock.users import User
@@ -80,6 +80,10 @@ def test_a_consumer_needs_a_site(home):
 
 def test_a_consumer_of_the_site_in_the_home(home):
     running(home)
+    with pytest.raises(NotAuthorized, match="simonsobs"):
+        read(home).consumer()
+    for authid in ("simonsobs", "bridge"):
+        home.users.ensure(authid, "consumer")
     access = read(home).consumer()
     known = home.users.get("simonsobs")
     assert (access.url, access.authid, access.secret, access.realm) == (RUN.local, "simonsobs", known.secret, "sisock")

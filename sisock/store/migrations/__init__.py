@@ -7,13 +7,22 @@ from pathlib import Path
 from sisock.errors import SetupError
 from sisock.store.database import Database
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 def upgrade(database: Database, to: str = "head") -> None:
     """Brings the schema to its newest version; SetupError if it is of a newer program."""
     if to == "head" and _version(database) == HEAD:
         return
+    _migrate(database, to)
+
+
+def downgrade(database: Database, to: str) -> None:
+    """Takes the schema back to an older version, for an older program; what only the newer one keeps is lost."""
+    _migrate(database, to, back=True)
+
+
+def _migrate(database: Database, to: str, *, back: bool = False) -> None:
     # Alembic is slow to import and seldom needed.
     from alembic import command
     from alembic.config import Config
@@ -30,7 +39,7 @@ def upgrade(database: Database, to: str = "head") -> None:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7304531)")
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, to)
+            (command.downgrade if back else command.upgrade)(config, to)
             connection.exec_driver_sql("COMMIT")
         except CommandError as error:
             connection.exec_driver_sql("ROLLBACK")
