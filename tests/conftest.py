@@ -13,16 +13,6 @@ from tests.plain import join
 
 NAMES = ("SISOCK_HOME", "SISOCK_STORE", "SISOCK_TRACE", "CROSSBAR_HOST", "CROSSBAR_TLS_PORT", "CROSSBAR_OCS_PORT")
 for name in (*NAMES, "WAMP_USER", "WAMP_SECRET", "PORT"):
-    "SISOCK_HOME",
-    "CROSSBAR_HOST",
-    "CROSSBAR_TLS_PORT",
-    "CROSSBAR_OCS_PORT",
-    "WAMP_USER",
-    "WAMP_SECRET",
-    "PORT",
-    "SISOCK_STORE",
-    "SISOCK_TRACE",
-):
     os.environ.pop(name, None)
 
 
