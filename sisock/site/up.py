@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import quote
 
 from autobahn.twisted.util import sleep
 
@@ -152,6 +153,9 @@ class Router:
             tuple(dict.fromkeys([plan.shown_host])),
         )
         page = Path(__file__).parent.parent / "page"
+        built = page / "built"
+        # A checkout without Node has no built page; a short one says where everything is.
+        page = built if (built / "index.html").is_file() else page
         (home.crossbar / "config.json").write_text(render(self.listeners, users.path, page))
         home.socket.unlink(missing_ok=True)
 
@@ -169,7 +173,9 @@ class Router:
     @property
     def page_with_token(self) -> str:
         """The address that opens the page as its user; the page takes the token out of it at once."""
-        return f"{self.page}#token={self._page_user.authid}:{self._page_user.secret}"
+        user, realm = self._page_user, self.listeners.realm
+        token = f"{quote(user.authid, safe='')}:{quote(user.secret, safe='')}"
+        return f"{self.page}#token={token}" + (f"&realm={quote(realm, safe='')}" if realm != REALM else "")
 
     @staticmethod
     def command(home: Home) -> list[str]:

@@ -146,7 +146,7 @@ def test_a_node_starts_again_when_its_source_changes_and_an_error_waits_for_the_
         run.printed("node.py changed")
         wait(lambda: run.interval("roof") == 0.5)
         replace(node, "interval = 0.5", "interval = = 2")
-        run.printed("SyntaxError")
+        run.printed("invalid syntax")
         run.printed("roof:Roof ended (status 1)")
         # As editors do that write a new file and put it into the place of the old one.
         (here / "new").write_text(node.read_text().replace("interval = = 2", "interval = 0.25"))

@@ -1,0 +1,304 @@
+/** A connection that keeps a session with the router: it joins, joins again whenever the session is lost, and stops only when refused. */
+
+import autobahn, { type Session, type Connection as WampConnection } from "autobahn-browser";
+import { fromWire, NOT_CONNECTED, SisockError, TIMED_OUT } from "./errors";
+import { Listeners, type Stop } from "./listeners";
+import { GET_DATA_NODE } from "./uris";
+
+/** Where the router is, and as whom to join it. */
+export interface Access {
+  readonly url: string;
+  readonly realm: string;
+  readonly authid: string;
+  readonly secret: string;
+}
+
+export type State =
+  | { readonly kind: "connecting" }
+  | { readonly kind: "connected" }
+  /** No router answers; `retryAt` is when it is tried again, in milliseconds as of Date.now(). */
+  | { readonly kind: "away"; readonly retryAt: number }
+  /** The router does not let this user in; it is not tried again. */
+  | { readonly kind: "refused"; readonly reason: string; readonly message: string }
+  | { readonly kind: "closed" };
+
+export type Handler = (args: readonly unknown[]) => void;
+
+const FIRST_DELAY = 500;
+const MAX_DELAY = 3_000;
+const CALL_TIMEOUT = 30_000;
+// A browser cannot send a WebSocket's ping, so a router that fell silent is noticed by asking it something.
+const HEARTBEAT = 15_000;
+const HEARTBEAT_TIMEOUT = 10_000;
+// A router that just came up may not know its users yet, so one that let us in before is asked more than once.
+const REFUSALS = 3;
+
+const REFUSED = new Set([
+  "wamp.error.not_authorized",
+  "wamp.error.no_such_realm",
+  "wamp.error.no_such_principal",
+  "wamp.error.no_auth_method",
+  "wamp.error.no_matching_auth_method",
+  "wamp.error.authentication_failed",
+  "wamp.error.authentication_denied",
+]);
+
+export class Connection {
+  readonly access: Access;
+  /** Told of each new state. */
+  readonly states = new Listeners<State>();
+  /** Told after each join, when all subscriptions stand again. */
+  readonly joins = new Listeners<void>();
+
+  #state: State = { kind: "closed" };
+  #current: Attempt | null = null;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #heartbeat: ReturnType<typeof setInterval> | undefined;
+  #delay = FIRST_DELAY;
+  #everJoined = false;
+  #refusals = 0;
+  readonly #topics = new Map<string, Handler>();
+
+  constructor(access: Access) {
+    this.access = access;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Begins to connect. */
+  open(): void {
+    if (this.#state.kind !== "closed") return;
+    this.#try();
+  }
+
+  /** Tries now instead of waiting. */
+  retryNow(): void {
+    if (this.#state.kind === "away") this.#try();
+  }
+
+  /** Leaves for good. */
+  close(): void {
+    clearTimeout(this.#retry);
+    this.#drop();
+    this.#become({ kind: "closed" });
+  }
+
+  /**
+   * Calls a procedure. The promise always settles: with the result, or with a SisockError, `timeout` milliseconds later
+   * at most.
+   */
+  call(
+    procedure: string,
+    args: readonly unknown[] = [],
+    kwargs: Readonly<Record<string, unknown>> = {},
+    timeout: number = CALL_TIMEOUT,
+  ): Promise<unknown> {
+    const attempt = this.#current;
+    if (attempt === null || this.#state.kind !== "connected") {
+      return Promise.reject(new SisockError(NOT_CONNECTED, "there is no connection to the router"));
+    }
+    return attempt.call(procedure, args, kwargs, timeout);
+  }
+
+  /** Subscribes a topic now and after each join; one handler a topic. */
+  subscribe(topic: string, handler: Handler): void {
+    this.#topics.set(topic, handler);
+    if (this.#state.kind === "connected") void this.#current?.subscribe(topic, handler).catch(() => this.#lost());
+  }
+
+  /** Resolves as soon as there is a session; rejects when the connection was refused or closed. */
+  connected(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settled = (state: State): boolean => {
+        if (state.kind === "connected") resolve();
+        else if (state.kind === "refused" || state.kind === "closed") {
+          reject(new SisockError(NOT_CONNECTED, "there is no connection to the router"));
+        } else return false;
+        return true;
+      };
+      if (settled(this.#state)) return;
+      const stop: Stop = this.states.add((state) => settled(state) && stop());
+    });
+  }
+
+  /** Asks the router whether it is still there; a session that it does not answer is given up. */
+  async check(): Promise<void> {
+    const attempt = this.#current;
+    if (attempt === null || this.#state.kind !== "connected") return;
+    try {
+      await attempt.call(GET_DATA_NODE, [], {}, HEARTBEAT_TIMEOUT);
+    } catch (error) {
+      // An error is an answer, too.
+      if (attempt === this.#current && error instanceof SisockError && error.uri === TIMED_OUT) this.#lost();
+    }
+  }
+
+  #try(): void {
+    clearTimeout(this.#retry);
+    this.#drop();
+    if (!this.#everJoined) this.#become({ kind: "connecting" });
+    else this.#become({ kind: "away", retryAt: Date.now() });
+    const attempt = new Attempt(this.access, {
+      joined: () => void this.#joined(attempt),
+      left: (reason, message) => this.#left(attempt, reason, message),
+    });
+    this.#current = attempt;
+    attempt.open();
+  }
+
+  async #joined(attempt: Attempt): Promise<void> {
+    try {
+      await Promise.all([...this.#topics].map(([topic, handler]) => attempt.subscribe(topic, handler)));
+    } catch {
+      if (attempt === this.#current) this.#lost();
+      return;
+    }
+    if (attempt !== this.#current) return;
+    this.#everJoined = true;
+    this.#refusals = 0;
+    this.#delay = FIRST_DELAY;
+    this.#heartbeat = setInterval(() => void this.check(), HEARTBEAT);
+    this.#become({ kind: "connected" });
+    this.joins.tell();
+  }
+
+  #left(attempt: Attempt, reason: string | null, message: string | null): void {
+    if (attempt !== this.#current) return;
+    if (reason !== null && REFUSED.has(reason)) {
+      this.#refusals += 1;
+      if (!this.#everJoined || this.#refusals >= REFUSALS) {
+        this.#drop();
+        this.#become({ kind: "refused", reason, message: message ?? "" });
+        return;
+      }
+    }
+    this.#lost();
+  }
+
+  #lost(): void {
+    this.#drop();
+    // A little chance, so that all pages of a site do not come back in the same instant.
+    const delay = this.#delay * (0.8 + 0.4 * Math.random());
+    this.#delay = Math.min(this.#delay * 2, MAX_DELAY);
+    this.#retry = setTimeout(() => this.#try(), delay);
+    this.#become({ kind: "away", retryAt: Date.now() + delay });
+  }
+
+  #drop(): void {
+    clearInterval(this.#heartbeat);
+    const attempt = this.#current;
+    this.#current = null;
+    attempt?.end();
+  }
+
+  #become(state: State): void {
+    this.#state = state;
+    this.states.tell(state);
+  }
+}
+
+interface Owner {
+  joined(): void;
+  left(reason: string | null, message: string | null): void;
+}
+
+/** One try to join, and the session that came of it. */
+class Attempt {
+  readonly #connection: WampConnection;
+  #session: Session | null = null;
+  readonly #pending = new Set<(error: SisockError) => void>();
+
+  constructor(access: Access, owner: Owner) {
+    this.#connection = new autobahn.Connection({
+      url: access.url,
+      realm: access.realm,
+      authid: access.authid,
+      authmethods: ["wampcra"],
+      serializers: [new autobahn.serializer.CBORSerializer()],
+      use_es6_promises: true,
+      onchallenge: (_session: unknown, method: string, extra: Challenge): string =>
+        signed(access.secret, method, extra),
+    });
+    this.#connection.onopen = (session) => {
+      this.#session = session;
+      owner.joined();
+    };
+    this.#connection.onclose = (_how, details) => {
+      this.#session = null;
+      this.#fail();
+      owner.left(details.reason, details.message);
+      // When to try again is the owner's affair.
+      return true;
+    };
+  }
+
+  open(): void {
+    this.#connection.open();
+  }
+
+  end(): void {
+    this.#connection.onopen = () => this.#connection.close();
+    this.#connection.onclose = () => true;
+    // A goodbye would wait for a router that may not answer.
+    this.#connection.transport.close?.();
+    this.#session = null;
+    this.#fail();
+  }
+
+  async subscribe(topic: string, handler: Handler): Promise<void> {
+    await this.#session?.subscribe(topic, (args) => handler(args ?? []));
+  }
+
+  call(
+    procedure: string,
+    args: readonly unknown[],
+    kwargs: Readonly<Record<string, unknown>>,
+    timeout: number,
+  ): Promise<unknown> {
+    const session = this.#session;
+    if (session === null) return Promise.reject(new SisockError(NOT_CONNECTED, "there is no connection to the router"));
+    return new Promise((resolve, reject) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#pending.delete(fail);
+      };
+      const fail = (error: SisockError): void => {
+        done();
+        reject(error);
+      };
+      const timer = setTimeout(() => fail(new SisockError(TIMED_OUT, `no answer within ${timeout / 1000} s`)), timeout);
+      this.#pending.add(fail);
+      // The router's own timeout only frees what it holds for a call that was given up here.
+      session.call(procedure, args, kwargs, { timeout: timeout + 1000 }).then(
+        (result) => {
+          done();
+          resolve(result);
+        },
+        (error: unknown) => fail(fromWire(error)),
+      );
+    });
+  }
+
+  #fail(): void {
+    for (const fail of [...this.#pending])
+      fail(new SisockError(NOT_CONNECTED, "the connection to the router was lost"));
+  }
+}
+
+interface Challenge {
+  readonly challenge: string;
+  readonly salt?: string;
+  readonly iterations?: number;
+  readonly keylen?: number;
+}
+
+function signed(secret: string, method: string, extra: Challenge): string {
+  if (method !== "wampcra") throw new Error(`the router asks for ${method}, not WAMP-CRA`);
+  const key =
+    extra.salt === undefined
+      ? secret
+      : autobahn.auth_cra.derive_key(secret, extra.salt, extra.iterations ?? 1000, extra.keylen ?? 32);
+  return autobahn.auth_cra.sign(key, extra.challenge);
+}

@@ -1,0 +1,12 @@
+/** The browser client of sisock: connect, discover the nodes, read and follow their data. */
+
+export { type Block, EMPTY, extended, type Line, lineOf, lowerBound, newest, since, type Value } from "./block";
+export type { Catalogue, Field, FieldType, Timeline } from "./catalogue";
+export { type Access, Connection, type State } from "./connection";
+export { type DataNode, Discovery } from "./discovery";
+export { NOT_CONNECTED, SisockError, TIMED_OUT, TOO_MUCH, UNKNOWN_NODE } from "./errors";
+export { threshold, withGaps } from "./gaps";
+export { groupBy } from "./group";
+export { Listeners, type Stop } from "./listeners";
+export { type Follow, type Follower, PollingSource, type Reading, type Sample, type Source, type Span } from "./source";
+export { REALM } from "./uris";

@@ -1,0 +1,156 @@
+/** The node that was chosen: its fields, their newest values, and their traces. */
+
+import { batch, computed, type Signal, signal } from "@preact/signals";
+import {
+  type Block,
+  type Catalogue,
+  type Connection,
+  groupBy,
+  lineOf,
+  newest,
+  PollingSource,
+  type Sample,
+  type SisockError,
+  type Source,
+  type Stop,
+} from "../client";
+import type { Range } from "./address";
+import { now } from "./clock";
+import { Traces } from "./traces";
+
+export type Samples = ReadonlyMap<string, Sample>;
+
+// Milliseconds until a node that did not answer is asked again.
+const AGAIN = 3000;
+// Milliseconds until a node is asked whether it has other fields by now.
+const REFRESH = 30_000;
+
+let opened = 0;
+
+export class OpenNode {
+  /** Tells two apart that were opened by the same name, one after the other. */
+  readonly id = ++opened;
+  readonly name: string;
+  readonly catalogue = signal<Catalogue | null>(null);
+  readonly newest = signal<Samples | null>(null);
+  /** When the node left, in UNIX seconds; null while it is there. */
+  readonly left = signal<number | null>(null);
+  readonly problem = signal<SisockError | null>(null);
+  readonly traces: Traces;
+  /** What the hub says of it; kept when it goes. */
+  readonly description = signal("");
+  /** Whether the user has chosen its fields; until then the page may. */
+  touched = false;
+  /** The range that suits a reader who chose none: one in which there is something to see. */
+  readonly suggested: Signal<Range | null>;
+
+  readonly #source: Source;
+  #running = false;
+  #generation = 0;
+  #again: ReturnType<typeof setTimeout> | undefined;
+  #stops: Stop[] = [];
+
+  constructor(connection: Connection, name: string) {
+    this.name = name;
+    this.#source = new PollingSource(connection, name);
+    this.traces = new Traces(this.#source);
+    // Chosen once: a range that changed by itself while someone looks would be a nuisance.
+    let chosen: Range | null = null;
+    this.suggested = computed(() => {
+      chosen ??= this.newest.value === null ? null : suggestion(this.newest.value);
+      return chosen;
+    });
+  }
+
+  /** The node is there. */
+  start(): void {
+    this.left.value = null;
+    if (!this.#running) {
+      this.#running = true;
+      void this.#begin();
+    }
+  }
+
+  /** The node is gone, or the router is; what is known of it stays. */
+  stop(gone: boolean): void {
+    if (gone && this.left.value === null) this.left.value = now();
+    this.#running = false;
+    this.#generation += 1;
+    clearTimeout(this.#again);
+    this.#unwatch();
+    this.traces.pause();
+  }
+
+  #unwatch(): void {
+    for (const stop of this.#stops) stop();
+    this.#stops = [];
+  }
+
+  async #begin(): Promise<void> {
+    const generation = ++this.#generation;
+    try {
+      const catalogue = await this.#source.catalogue();
+      if (generation !== this.#generation) return;
+      const names = [...catalogue.fields.keys()];
+      const known = this.#stops.length > 0 ? (this.newest.value ?? new Map()) : new Map();
+      const samples = await this.#source.newest(names.filter((name) => !known.has(name)));
+      if (generation !== this.#generation) return;
+      if (this.#stops.length > 0 && same(catalogue, this.catalogue.value)) {
+        this.#again = setTimeout(() => void this.#begin(), REFRESH);
+        return;
+      }
+      batch(() => {
+        this.catalogue.value = catalogue;
+        this.newest.value = new Map([...(this.newest.value ?? []), ...samples]);
+        this.problem.value = null;
+      });
+      this.#watch(catalogue, names);
+      this.traces.resume(catalogue);
+      this.#again = setTimeout(() => void this.#begin(), REFRESH);
+    } catch (error) {
+      if (generation !== this.#generation) return;
+      this.problem.value = error as SisockError;
+      this.#again = setTimeout(() => void this.#begin(), AGAIN);
+    }
+  }
+
+  #watch(catalogue: Catalogue, names: readonly string[]): void {
+    this.#unwatch();
+    for (const [timeline, fields] of groupBy(names, (name) => catalogue.fields.get(name)!.timeline)) {
+      const since = Math.max(...fields.map((name) => this.newest.value?.get(name)?.t ?? 1));
+      this.#stops.push(
+        this.#source.follow(
+          timeline,
+          fields,
+          { since, maxPoints: 1, latest: true },
+          { block: (block) => this.#take(block), problem: (error) => (this.problem.value = error) },
+        ),
+      );
+    }
+  }
+
+  #take(block: Block): void {
+    const samples = new Map(this.newest.value);
+    for (const name of block.data.keys()) {
+      const sample = newest(lineOf(block, name));
+      if (sample !== null && sample.value !== null) samples.set(name, { t: sample.t, value: sample.value });
+    }
+    this.newest.value = samples;
+  }
+}
+
+function same(one: Catalogue, other: Catalogue | null): boolean {
+  return other !== null && wire(one) === wire(other);
+}
+
+function wire({ fields, timelines }: Catalogue): string {
+  return JSON.stringify([[...fields.values()], [...timelines.values()]]);
+}
+
+function suggestion(samples: Samples): Range {
+  const age = now() - Math.max(0, ...[...samples.values()].map(({ t }) => t));
+  if (age < 300) return { kind: "last", seconds: 300 };
+  // A node without any rows is about to have its first.
+  if (age < 3600 || samples.size === 0) return { kind: "last", seconds: 3600 };
+  return { kind: "all" };
+}
