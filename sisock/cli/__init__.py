@@ -15,7 +15,7 @@ from sisock.errors import SisockError
 @click.version_option(package_name="sisock")
 @home_option
 def sisock() -> None:
-    """Discover, read and follow every instrument of a site.
+    """Discover and read every instrument of a site.
 
     `sisock up` brings a site up. `sisock ls` lists its data nodes, `sisock get NODE FIELD` reads one.
     """
