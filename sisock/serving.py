@@ -69,6 +69,9 @@ class Sampler:
         health = self._node.health
         try:
             await self._in_thread(self._node.take_sample)
+        except LostLease:
+            # Another start of this node has taken over; the service leaves and says so.
+            return
         except Exception:  # noqa: BLE001
             # One error a minute is shown whole; health counts them all.
             if self._shown is None or now() - self._shown > SHOW_EVERY:
