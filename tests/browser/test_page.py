@@ -11,9 +11,6 @@ import pytest
 from conftest import HERE, wait
 from playwright.sync_api import expect
 
-# A busy machine takes its time; what never comes still fails.
-expect.set_options(timeout=30_000)
-
 AXE = HERE.parent.parent / "js" / "node_modules" / "axe-core" / "axe.min.js"
 DAY = "1500508800..1500595200"
 
