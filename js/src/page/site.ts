@@ -32,6 +32,8 @@ export class Site {
   #connection: Connection | null = null;
   #discovery: Discovery | null = null;
   #realm = REALM;
+  /** The address's fragment as it was last read or written. */
+  #hash = location.hash;
   #chose = false;
 
   async start(): Promise<void> {
@@ -125,10 +127,13 @@ export class Site {
   }
 
   #look(view: View, step: boolean): void {
+    // An address that somebody has just gone to, and that is about to be read, is not written over.
+    if (!step && location.hash !== this.#hash) return;
     const fragment = writeView(view);
     const address = fragment === "" ? location.pathname : `#${fragment}`;
     if (step) history.pushState(null, "", address);
     else history.replaceState(null, "", address);
+    this.#hash = location.hash;
     this.#show(view);
   }
 
@@ -152,6 +157,7 @@ export class Site {
     if (location.hash.includes("token=")) {
       history.replaceState(null, "", rest === "" ? location.pathname : `#${rest}`);
     }
+    this.#hash = location.hash;
     this.#show(parseView(rest));
     return credentials;
   }
