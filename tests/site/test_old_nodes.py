@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import psutil
 import pytest
@@ -118,9 +117,6 @@ def test_old_nodes_run_unmodified_and_are_started_again(tmp_path, tls):
         assert answer["data"]["x"][-1] == 2000.0
         assert json.loads(up.sisock("fields", "old_direct", "--json").stdout)["timelines"]["t"]["interval"] is None
         wait(lambda: up.sisock("get", "old_direct", "joins", "--format", "csv", check=False).returncode == 0)
-        # Their runner ends with the connection; what supervises them starts them again.
-        psutil.Process(up.pid("router")).kill()
-        wait(lambda: up.whole_for({"sensors", "old_blocking", "old_direct"}))
     finally:
         for program in programs:
             children = psutil.Process(program.pid).children()
@@ -128,10 +124,3 @@ def test_old_nodes_run_unmodified_and_are_started_again(tmp_path, tls):
             program.wait()
             assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
         up.stop()
-
-
-def test_a_script_or_a_node_but_not_both(tmp_path):
-    for args in ([], ["sensors", "--script", sys.executable]):
-        done = subprocess.run([SISOCK, "run", *args], capture_output=True, text=True)
-        assert done.returncode == 2
-        assert "--script" in done.stderr
