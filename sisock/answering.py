@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Protocol
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
+from autobahn.wamp.exception import TransportLost
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
 from sisock import foreign
-from sisock.errors import Busy, NodeFailed, SisockError
+from sisock.errors import Busy, NodeFailed, PositionLost, SisockError, TooMuch
 from sisock.fields import Catalogue
-from sisock.requests import DataRequest
+from sisock.requests import DataRequest, Rows
 
 log = Logger()
 
@@ -36,21 +38,34 @@ class Answerer(Protocol):
         """Answers {"data", "timeline"} or False."""
 
 
+@runtime_checkable
+class Keeper(Answerer, Protocol):
+    """One that keeps what it offers in a history, and so knows positions and can be read block by block."""
+
+    def answer(self, request: DataRequest) -> dict[str, Any] | bool:
+        """The answer in lists; False for more than one may hold."""
+
+    def rows(self, request: DataRequest) -> Iterator[Rows]:
+        """The rows as blocks of each timeline."""
+
+
 class Answers:
-    """The procedures of one node. `run` calls a function that is not async: in a thread, or right here."""
+    """The procedures of one node. `run` calls a function that is not async: in a thread, or right here.
+
+    Of a `keeper` the own answers are given; others are asked by get_fields and get_data, and what they return is checked.
+    """
 
     def __init__(
         self,
         node: Answerer,
         run: Callable[..., Deferred[Any]],
         *,
-        trusted: bool = False,
+        keeper: Keeper | None = None,
         ends: Callable[[DataRequest], tuple[float, float | None]] | None = None,
     ) -> None:
         self._node = node
         self._run = run
-        # What our own get_data answers is in the wire's form already.
-        self._trusted = trusted
+        self._keeper = keeper
         self._ends = ends or _ends
         self._data_turn = DeferredSemaphore(READERS)
         # Whether a node is alive is asked by get_fields, so it does not queue behind long reads.
@@ -68,21 +83,57 @@ class Answers:
         min_stride: Any = None,
         max_points: Any = None,
         method: Any = None,
+        encoding: Any = None,
+        since: Any = None,
+        *,
+        details: Any = None,
     ) -> dict[str, Any] | bool:
-        """`consumer.<NAME>.get_data`: {"data", "timeline"}, or False."""
-        request = DataRequest.of(field, start, end, min_stride, max_points, method)
+        """`consumer.<NAME>.get_data`: {"data", "timeline"} or False in lists; {"arrow", "timeline"} in Arrow.
+
+        In Arrow the messages come as progressive results to a caller who takes them.
+        """
+        request = DataRequest.of(field, start, end, min_stride, max_points, method, encoding, since)
         if not request.fields or request.span.start >= request.span.end:
-            return {"data": {name: [] for name in request.fields}, "timeline": {}}
-        thins = foreign.takes_max_points(self._node.get_data)
-        resolution = {"max_points": request.max_points, "method": request.method} if thins else {}
-        fields = list(request.fields)
-        read = self._node.get_data
-        result = await self._read(self._data_turn, read, fields, *self._ends(request), request.min_stride, **resolution)
-        if self._trusted:
-            return result  # type: ignore[no-any-return]
-        reduces = request.max_points is not None or request.min_stride is not None
-        offered = await self._catalogue(request) if reduces and not thins else None
+            data: dict[str, Any] = {name: [] for name in request.fields}
+            return {"timeline": {}} | ({"data": data} if request.encoding == "lists" else {"arrow": {}})
+        if request.encoding == "arrow":
+            return await self._in_arrow(request, getattr(details, "progress", None))
+        if self._keeper is not None:
+            return await self._read(self._data_turn, self._keeper.answer, request)  # type: ignore[no-any-return]
+        result, offered = await self._foreign(request, always=False)
         return await self._read(self._data_turn, foreign.finished, result, request, offered)  # type: ignore[no-any-return]
+
+    async def _in_arrow(self, request: DataRequest, progress: Callable[..., Any] | None) -> dict[str, Any]:
+        # Arrow is loaded by who asks for it.
+        from sisock import streaming
+
+        given_up = threading.Event()
+        send = None if progress is None else _in_reactor(progress, given_up)
+        if self._keeper is not None:
+            answered = self._read(self._data_turn, _streamed, streaming.answer, self._keeper.rows, request, send, given_up)
+        else:
+            result, offered = await self._foreign(request, always=True)
+            if result is False:
+                raise TooMuch(f"{self._node.name} has more in that time than one answer may hold. Ask for a shorter time.")
+            readings = await self._read(self._data_turn, foreign.rows, result, request, offered)
+            answered = self._read(self._data_turn, streaming.answer, request, readings, send, given_up)
+        try:
+            return await answered  # type: ignore[no-any-return]
+        except CancelledError:
+            given_up.set()
+            raise
+
+    async def _foreign(self, request: DataRequest, *, always: bool) -> tuple[Any, Catalogue | None]:
+        """What a node that keeps its data elsewhere returned, and what it offers where that is needed to go on."""
+        if request.since is not None:
+            raise PositionLost(f"{self._node.name} keeps no positions. Read anew.")
+        read = self._node.get_data
+        thins = foreign.takes_max_points(read)
+        resolution = {"max_points": request.max_points, "method": request.method} if thins else {}
+        fields, ends = list(request.fields), self._ends(request)
+        result = await self._read(self._data_turn, read, fields, *ends, request.min_stride, **resolution)
+        needed = always or (request.reduces and not thins)
+        return result, await self._catalogue(request) if needed else None
 
     async def _catalogue(self, request: DataRequest) -> Catalogue:
         return foreign.catalogue(await self._read(self._fields_turn, self._node.get_fields, *self._ends(request)))
@@ -111,3 +162,37 @@ class Answers:
 def _ends(request: DataRequest) -> tuple[float, float | None]:
     span = request.span
     return span.start, None if span.end == float("inf") else span.end
+
+
+def _streamed(answer: Callable[..., Any], rows: Callable[[DataRequest], Any], request: DataRequest, *more: Any) -> Any:
+    """Reads and encodes in one thread."""
+    return answer(request, rows(request), *more)
+
+
+# Messages that may wait for the reactor to send them.
+MAX_UNSENT = 4
+UNSENT_SECONDS = 30.0
+
+
+def _in_reactor(progress: Callable[..., Any], given_up: threading.Event) -> Callable[[dict[str, Any]], None]:
+    """Sends a progressive result from another thread, which waits while the reactor has several to send."""
+    from twisted.internet import reactor
+
+    room = threading.BoundedSemaphore(MAX_UNSENT)
+
+    def send(message: dict[str, Any]) -> None:
+        if not room.acquire(timeout=UNSENT_SECONDS):
+            raise Busy("the answer could not be sent in time; ask again")
+        reactor.callFromThread(sent, message)
+
+    def sent(message: dict[str, Any]) -> None:
+        try:
+            if not given_up.is_set():
+                progress(message)
+        except TransportLost:
+            # Nobody is there to take the rest.
+            given_up.set()
+        finally:
+            room.release()
+
+    return send

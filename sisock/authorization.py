@@ -2,7 +2,7 @@
 
 | role | may |
 |---|---|
-| node | register and publish what carries the name of a node that its user may serve; talk to the hub about it |
+| node | register and publish what carries the name of a node that its user may serve; ask the hub about it |
 | consumer | ask the hub for the nodes, call any node, subscribe to joins, leaves and any node's live topics |
 | server | everything under the base URI and `observatory.` (the old trusted role) |
 | anonymous | publish and subscribe under `observatory.` (where that listener is switched on) |
@@ -20,7 +20,7 @@ from sisock.users import User
 
 OBSERVATORY = "observatory."
 
-_HUB_OF_NODES = frozenset({uris.ADD, uris.SUBTRACT, uris.CLAIM})
+_HUB_OF_NODES = frozenset({uris.ADD, uris.SUBTRACT, uris.CLAIM, uris.WATCHED})
 _HUB_TOPICS = frozenset({uris.ADDED, uris.SUBTRACTED})
 
 
@@ -62,6 +62,9 @@ def _consumer(action: str, uri: str, match: str) -> bool:
 def _node(user: User, action: str, uri: str, match: str) -> bool:
     if action == "call":
         return uri in _HUB_OF_NODES
+    if action == "subscribe":
+        node = uri.removeprefix(f"{uris.WATCHED}.")
+        return match == "exact" and uri == uris.watched(node) and user.may_serve(node)
     parts = uris.parse_consumer(uri)
     if parts is None or match != "exact" or not user.may_serve(parts[0]):
         return False

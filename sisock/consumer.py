@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
 from sisock import uris
-from sisock.errors import NotConnected, TimedOut, TooMuch, UnknownNode
+from sisock.asking import Answered, Call, Question, Take, ask_arrow, ask_halves, is_old, thinned
+from sisock.errors import NotConnected, SisockError, TimedOut, TooMuch, UnknownNode
 from sisock.fields import Catalogue
+from sisock.following import Follower, Resume
+from sisock.paging import Stretch, read_pages
 from sisock.session import CALL_TIMEOUT, Access, Connection, Session
 
 
@@ -20,6 +25,9 @@ class Consumer:
         self.call_timeout = call_timeout
         self._connection = Connection(access, self)
         self._waiting: list[Deferred[None]] = []
+        self._followers: set[Follower] = set()
+        # Nodes that know no more than contract A, and what they offer.
+        self._old: dict[str, Catalogue] = {}
         self._refused: Exception | None = None
         self._on_refused: Callable[[Exception], None] | None = None
 
@@ -53,17 +61,24 @@ class Consumer:
         self._connection.start()
 
     async def stop(self) -> None:
-        """Leaves."""
+        """Leaves; those who follow come to their end."""
+        for follower in tuple(self._followers):
+            follower.stop()
         await self._connection.stop()
 
     async def joined(self, session: Session) -> None:
-        """Wakes those who wait for the session."""
+        """Wakes those who wait for the session, and tells those who follow."""
+        for follower in tuple(self._followers):
+            follower.joined(session)
+        # Whoever is woken may follow at once.
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(None)
 
     def left(self) -> None:
-        """Nothing is kept of a lost session: the connection joins again."""
+        """Tells those who follow; the connection joins again."""
+        for follower in tuple(self._followers):
+            follower.left()
 
     def _ended(self, failure: Any) -> None:
         self._refused = failure.value
@@ -72,6 +87,8 @@ class Consumer:
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.errback(failure)
+        for follower in tuple(self._followers):
+            follower.fail(failure.value)
 
     async def nodes(self) -> list[dict[str, str]]:
         """The nodes that are there, oldest first, each {"name", "description"}."""
@@ -104,6 +121,70 @@ class Consumer:
         if result is False:
             raise TooMuch(f"{node} has more in that time than one answer may hold. Ask for a shorter time, or with max_points.")
         return dict(result)
+
+    async def read(self, node: str, question: Question, take: Take | None = None) -> dict[str, Answered]:
+        """One call of a node's get_data, read as blocks: {timeline: Answered}. Blocks go to `take` as they come, if given.
+
+        A node that knows no more than contract A is asked in lists, in halves of the time where it has too much.
+        """
+        call = self.caller(node)
+        if node not in self._old:
+            try:
+                return await ask_arrow(call, question, take)
+            except SisockError as error:
+                if not is_old(error):
+                    raise
+                self._old[node] = await self.get_fields(node)
+        answers = thinned(await ask_halves(call, question, self._old[node]), question)
+        for timeline, answer in answers.items() if take else ():
+            for block in answer.blocks:
+                take(timeline, block)  # type: ignore[misc]
+        return answers
+
+    async def read_all(self, node: str, question: Question, take: Take) -> dict[str, Answered]:
+        """All rows of a long range, by pages: each goes to `take` as it comes; the answers hold what is said of them.
+
+        What came after the first call is not in it, so that all pages are of the same position.
+        """
+        offered = (await self.get_fields(node)).fields
+        tails = await self.read(node, replace(question, max_points=1, method="last"))
+        answers: dict[str, Answered] = {}
+        for timeline, tail in tails.items():
+            if tail.position is None:
+                # It keeps no positions, so nothing is gained by pages.
+                return await self.read(node, question, take)
+            fields = {name: offered[name] for name in question.fields if name in offered and offered[name].timeline == timeline}
+            answers[timeline] = replace(tail, blocks=[], fields=fields)
+            if len(tail.block):
+                end = min(question.end, int(tail.block.t[-1]) + 1)
+                first = question.start if tail.first is None else tail.first
+                stretch = Stretch(timeline, tuple(fields), question.start, end, tail.rows, first)
+                await read_pages(self.caller(node), stretch, partial(take, timeline))
+        return answers
+
+    def follow(
+        self, node: str, fields: Sequence[str], start: float = 0.0, resume: Mapping[str, Resume] | None = None
+    ) -> Follower:
+        """Follows fields of a node from `start` on (0 is now, -600 ten minutes ago): `async for` gives what comes.
+
+        `resume` goes on behind what was followed before, a position and the newest time of each timeline.
+        """
+        follower = Follower(self, node, fields, start, resume)
+        self._followers.add(follower)
+        if self._refused is not None:
+            follower.fail(self._refused)
+        elif self._connection.session is not None and self._connection.session.is_attached():
+            follower.joined(self._connection.session)
+        return follower
+
+    def forget(self, follower: Follower) -> None:
+        """Tells a follower nothing more."""
+        self._followers.discard(follower)
+
+    def caller(self, node: str) -> Call:
+        """What calls get_data of a node."""
+        uris.check_node_name(node)
+        return partial(self._ask_node, node, uris.get_data(node))
 
     async def _ask_node(self, node: str, procedure: str, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sisock.blocks import Block, Column, micros_of
 from sisock.errors import InvalidArgument, NodeFailed, shown
 from sisock.fields import Catalogue
-from sisock.requests import MAX_TEXT, MAX_VALUES, DataRequest, Reading, answer, text_size
+from sisock.requests import MAX_TEXT, MAX_VALUES, DataRequest, Reading, Rows, answer, reduced, text_size
 from sisock.times import MICROS, is_seconds
 
 
@@ -93,6 +94,24 @@ def downsampled(result: dict[str, Any] | bool, request: DataRequest, offered: Ca
     """The answer of a node that reduces nothing itself, at the resolution that was asked for."""
     if isinstance(result, bool):
         return result
+    return answer(request, offered, _readings(result, request, offered))
+
+
+def rows(result: Any, request: DataRequest, offered: Catalogue) -> list[Rows]:
+    """What get_data returned as blocks, at the resolution that was asked for."""
+    answered = checked(result, request)
+    if isinstance(answered, bool):
+        return []
+    found = []
+    for name, reading in _readings(answered, request, offered).items():
+        block, before = reduced(request, reading.block.columns, reading)
+        fields = {field: offered.fields[field] for field in block.columns}
+        about = replace(reading, block=block, rows=before if request.reduces else None)
+        found.append(Rows(name, fields, iter([block]), about))
+    return found
+
+
+def _readings(result: dict[str, Any], request: DataRequest, offered: Catalogue) -> dict[str, Reading]:
     readings: dict[str, Reading] = {}
     for name, line in result["timeline"].items():
         on_it = [field for field in request.fields if field in offered.fields and offered.fields[field].timeline == name]
@@ -101,4 +120,4 @@ def downsampled(result: dict[str, Any] | bool, request: DataRequest, offered: Ca
         except InvalidArgument as error:
             raise NodeFailed(f"get_data returned what does not fit the timeline {name!r} of get_fields: {error}") from error
         readings[name] = Reading(block, line["finalized_until"])
-    return answer(request, offered, readings)
+    return readings

@@ -7,6 +7,7 @@ a timeline.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -17,20 +18,41 @@ import numpy as np
 
 from sisock.blocks import Block, concat, merge
 from sisock.downsample import thin
-from sisock.errors import InvalidArgument, LateRow, SisockError
+from sisock.errors import InvalidArgument, LateRow, PositionLost, SisockError, TooMuch
 from sisock.fields import FieldType
-from sisock.times import MICROS, to_seconds
+from sisock.positions import Position
+from sisock.times import EARLIEST, LATEST, MICROS, to_seconds
 
 # Appended blocks that may wait until one read or append joins them.
 MAX_TAIL = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a timeline has come: `seq` blocks since `epoch` began."""
+# Appended blocks of which a history in memory knows what they touched.
+MAX_TOUCHED = 10_000
 
-    epoch: str
-    seq: int
+__all__ = ["Changes", "History", "MemoryHistory", "Position", "Tail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What came after a position: rows, and the ranges [start, end) in which they replace all that was there before."""
+
+    block: Block
+    revises: tuple[tuple[int, int], ...]
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The last row of a range (or none), about how many rows it has, and the position: all of one moment.
+
+    The rows begin at `first` or a little later.
+    """
+
+    block: Block
+    rows: int
+    first: int
+    position: Position
 
 
 @dataclass
@@ -42,6 +64,8 @@ class _Line:
     types: dict[str, FieldType] = field(default_factory=dict)
     rows: int = 0
     seq: int = 0
+    # Of the newest blocks: seq, first and last time, and the newest time before it.
+    touched: deque[tuple[int, int, int, int]] = field(default_factory=lambda: deque(maxlen=MAX_TOUCHED))
 
     @property
     def newest(self) -> int | None:
@@ -77,6 +101,21 @@ class History(Protocol):
 
     def count(self, timeline: str, start: int, end: int) -> int:
         """About how many rows there are in [start, end): exact but for corrections that wait to be folded in."""
+
+    def tail(self, timeline: str, fields: Sequence[str], start: int, end: int) -> Tail:
+        """The last row in [start, end), how many rows there are, and the position, of one moment."""
+
+    def changes(self, timeline: str, fields: Sequence[str], since: Position, start: int, end: int) -> Changes:
+        """The rows in [start, end) that came after a position, and the ranges that they replace.
+
+        PositionLost if the position is not of this history, TooMuch if more came than one answer may hold.
+        """
+
+    def timelines(self) -> list[str]:
+        """Names of the timelines that have come."""
+
+    def position(self, timeline: str) -> Position:
+        """How far the timeline has come."""
 
     def newest(self, timeline: str) -> int | None:
         """Last time; None if the timeline has no rows."""
@@ -117,7 +156,8 @@ class MemoryHistory:
             if len(block):
                 types = self._checked_types(timeline, line, block)
                 newest = line.newest
-                if newest is None or block.t[0] > newest:
+                first, last = int(block.t[0]), int(block.t[-1])
+                if newest is None or first > newest:
                     line.tail.append(block)
                     line.rows += len(block)
                 else:
@@ -137,6 +177,7 @@ class MemoryHistory:
                     line.body = line.join().take(slice(line.rows - self.max_rows, None))
                     line.rows = len(line.body)
                 line.types.update(types)
+                line.touched.append((line.seq + 1, first, last, EARLIEST if newest is None else newest))
                 line.seq += 1
             return Position(self.epoch, line.seq)
 
@@ -170,6 +211,40 @@ class MemoryHistory:
         """How many rows there are in [start, end)."""
         return len(self.read(timeline, (), start, end)[0])
 
+    def tail(self, timeline: str, fields: Sequence[str], start: int, end: int) -> Tail:
+        """The last row in [start, end), how many rows there are, and the position."""
+        block, position = self.read(timeline, fields, start, end)
+        first = int(block.t[0]) if len(block) else start
+        return Tail(block.take(slice(max(0, len(block) - 1), None)), len(block), first, position)
+
+    def changes(self, timeline: str, fields: Sequence[str], since: Position, start: int, end: int) -> Changes:
+        """The rows in [start, end) that came after a position, and the ranges that they replace."""
+        with self._lock:
+            line = self._lines.get(timeline, _Line())
+            if since.epoch != self.epoch or since.seq > line.seq:
+                raise PositionLost(f"{timeline}: the position {since.seq} is not of this history. Read anew.")
+            later = [one for one in line.touched if one[0] > since.seq]
+            if len(later) < line.seq - since.seq:
+                raise TooMuch(f"{timeline}: too many blocks came after the position. Read anew, in pages.")
+            body, position = line.join(), Position(self.epoch, line.seq)
+        # All that was there at `since` ends here; what lies behind is new and replaces nothing.
+        old_end = later[0][3] + 1 if later else LATEST
+        touched = joined_ranges((max(first, start), min(last + 1, end)) for _, first, last, _ in later)
+        revises = joined_ranges((first, min(last, old_end)) for first, last in touched)
+        chosen = {name: body.columns[name] for name in fields if name in body.columns}
+        rows = concat(Block(body.t, chosen).between(first, last) for first, last in touched)
+        return Changes(rows, tuple(revises), position)
+
+    def timelines(self) -> list[str]:
+        """Names of the timelines that have come."""
+        with self._lock:
+            return list(self._lines)
+
+    def position(self, timeline: str) -> Position:
+        """How far the timeline has come."""
+        with self._lock:
+            return Position(self.epoch, self._lines.get(timeline, _Line()).seq)
+
     def span(self, timeline: str) -> tuple[int, int] | None:
         """First and last time in microseconds; None if the timeline has no rows."""
         with self._lock:
@@ -189,3 +264,16 @@ class MemoryHistory:
             line = self._lines.get(timeline)
             t = line.join().t if line else np.empty(0, np.int64)
         return float(np.median(np.diff(t))) / MICROS if len(t) > 1 else None
+
+
+def joined_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges [start, end) in order, those that touch as one; empty ones are left out."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if start >= end:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        else:
+            joined.append((start, end))
+    return joined

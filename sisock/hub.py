@@ -6,7 +6,7 @@ node joins anew and is listed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from sisock import uris
 from sisock.errors import InvalidArgument, NotAuthorized, NotRegistered, Superseded
 from sisock.session import QuietSession, raises_on_the_wire
 from sisock.users import Users
+from sisock.watching import Watchers
 
 # How long the holder of a claimed name has to show that it is alive, and then to go, in seconds.
 ALIVE_WITHIN = 2
 LEAVES_WITHIN = 1.0
+# Seconds in which changes of who watches a node are gathered before the node is told.
+TELL_WATCHED = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +88,21 @@ class Hub(QuietSession):
         super().__init__(config)
         self.users = Users(Path(config.extra["users"]))
         self.roster = Roster()
+        self.watchers = Watchers()
+        self._to_tell: set[str] = set()
         self._leaving: dict[int, list[Deferred[None]]] = {}
 
     async def onJoin(self, details: Any) -> None:  # noqa: N802
         """Subscribes to leaving sessions before it answers anyone, so that none is missed."""
         await self.subscribe(self._session_left, "wamp.session.on_leave")
+        await self.subscribe(self._topic_created, "wamp.subscription.on_create")
+        await self.subscribe(self._topic_deleted, "wamp.subscription.on_delete")
         with_caller = RegisterOptions(details_arg="details")
         for procedure, name in (
             (self.add_data_node, uris.ADD),
             (self.subtract_data_node, uris.SUBTRACT),
             (self.claim, uris.CLAIM),
+            (self.watched, uris.WATCHED),
             (self.get_data_node, uris.GET_DATA_NODE),
         ):
             await self.register(raises_on_the_wire(procedure), name, with_caller)
@@ -166,6 +174,35 @@ class Hub(QuietSession):
             return False
         await self._end(holder, name)
         return True
+
+    async def watched(self, name: str, *, details: CallDetails) -> dict[str, Any]:
+        """`data_node.watched`: which live topics of a node have subscribers: {"timelines", "all", "latest"}.
+
+        Each change is told on the topic `data_node.watched.<NAME>`, in the same form.
+        """
+        uris.check_node_name(name)
+        self._check_may_serve(details, name)
+        return self.watchers.of(name).to_wire()
+
+    def _topic_created(self, session: int, topic: Mapping[str, Any]) -> None:
+        self._tell_watched(self.watchers.created(int(topic["id"]), str(topic["uri"]), str(topic.get("match", "exact"))))
+
+    def _topic_deleted(self, session: int, subscription: int) -> None:
+        self._tell_watched(self.watchers.deleted(subscription))
+
+    def _tell_watched(self, node: str | None) -> None:
+        """Tells a node before long who watches it now; a page that opens subscribes many topics at once."""
+        from twisted.internet import reactor
+
+        if node is None or node in self._to_tell:
+            return
+        self._to_tell.add(node)
+        reactor.callLater(TELL_WATCHED, self._tell_now, node)
+
+    def _tell_now(self, node: str) -> None:
+        self._to_tell.discard(node)
+        if self.is_attached():
+            self.publish(uris.watched(node), self.watchers.of(node).to_wire())
 
     def _check_may_serve(self, details: CallDetails, name: str) -> None:
         user = self.users.get(details.caller_authid)

@@ -8,6 +8,7 @@ from typing import Any
 
 from autobahn.twisted.util import sleep
 from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import RegisterOptions
 from twisted.logger import Logger
 
 from sisock import uris
@@ -64,8 +65,11 @@ async def _register_and_add(session: AskingSession, node: Applicant) -> bool:
     held: list[Any] = []
     added = False
     try:
-        for uri, procedure in ((uris.get_fields(node.name), node.get_fields), (uris.get_data(node.name), node.get_data)):
-            held.append(await session.register(raises_on_the_wire(procedure), uri))
+        for uri, procedure, options in (
+            (uris.get_fields(node.name), node.get_fields, None),
+            (uris.get_data(node.name), node.get_data, RegisterOptions(details_arg="details")),
+        ):
+            held.append(await session.register(raises_on_the_wire(procedure), uri, options=options))
         more: dict[str, Any] = {"instance": node.identity.instance, "start": node.identity.start}
         added = bool(await session.ask(uris.ADD, node.name, node.description, session.session_id, **more))
     except ApplicationError as error:

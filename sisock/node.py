@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import cleandoc
 from math import inf
 from typing import Any, ClassVar
@@ -13,10 +14,11 @@ from typing import Any, ClassVar
 from sisock import resolution
 from sisock.blocks import Block, news
 from sisock.downsample import Method
-from sisock.errors import InvalidArgument, LateRow, LostLease, NodeFailed
+from sisock.errors import InvalidArgument, LateRow, LostLease, NodeFailed, TooMuch
 from sisock.fields import DEFAULT_TIMELINE, Catalogue, Field, Timeline
-from sisock.history import History, MemoryHistory, Position
-from sisock.requests import DataRequest, Reading, Span, answer, finalized_until
+from sisock.history import History, MemoryHistory
+from sisock.positions import Position
+from sisock.requests import DataRequest, Reading, Rows, Span, answer, by_timeline, finalized_until, reduced
 from sisock.times import now
 from sisock.uris import check_field_name, check_node_name
 
@@ -61,6 +63,8 @@ class DataNode:
     """What is special about a timeline: its interval, its lateness."""
     max_rows: ClassVar[int] = 1_000_000
     """How many rows of each timeline are kept."""
+    batch: ClassVar[float] = 0.02
+    """Seconds in which blocks are gathered to be published together; the first after a pause goes at once."""
 
     def __init__(self) -> None:
         check_node_name(self.name)
@@ -69,6 +73,8 @@ class DataNode:
         self.health = Health()
         # Called, from any thread, when another process has taken over the node's history.
         self.on_lost: Callable[[LostLease], None] | None = None
+        # Called, from any thread and in the order of the commits, with each block that was kept.
+        self.on_kept: Callable[[str, Block, Position], None] | None = None
         declared, self.fields = self.fields, {}
         self.timelines = dict(self.timelines)
         self.declare(declared)
@@ -111,17 +117,17 @@ class DataNode:
                 unchanged: Future[Position] = Future()
                 unchanged.set_result(position)
                 return unchanged
-        kept = self.history.append(
-            timeline, block, lateness=self._timeline(timeline).lateness, correct=correct, wait=not _in_reactor()
-        )
+        kept = self.history.append(timeline, block, lateness=self.lateness(timeline), correct=correct, wait=not _in_reactor())
         if kept.done() and (error := kept.exception()) is not None:
             raise error
         # Whoever does not wait for the Future still is told of an error, in the node's health.
-        kept.add_done_callback(self._note)
+        kept.add_done_callback(partial(self._note, timeline, block))
         return kept
 
-    def _note(self, kept: Future[Position]) -> None:
+    def _note(self, timeline: str, block: Block, kept: Future[Position]) -> None:
         error = kept.exception()
+        if error is None and self.on_kept is not None:
+            self.on_kept(timeline, block, kept.result())
         if isinstance(error, LostLease) and self.on_lost is not None:
             self.on_lost(error)
         if error is not None:
@@ -151,18 +157,53 @@ class DataNode:
         Times are UNIX seconds; an end of None is open. This default reads what was appended or sampled. An override
         may leave out the last two parameters: its answer is then downsampled for it.
         """
-        request = DataRequest(tuple(field), Span(start, inf if end is None else end), min_stride, max_points, method)
-        known = {name: self.fields[name] for name in field if name in self.fields}
+        return self.answer(DataRequest(tuple(field), Span(start, inf if end is None else end), min_stride, max_points, method))
+
+    def answer(self, request: DataRequest) -> dict[str, Any] | bool:
+        """What was appended or sampled, in lists; False if that is more than one answer may hold."""
+        known = self._known(request)
         readings: dict[str, Reading] = {}
-        for timeline in dict.fromkeys(spec.timeline for spec in known.values()):
-            on_it = [name for name, spec in known.items() if spec.timeline == timeline]
-            reading = resolution.read(self.history, timeline, on_it, request)
+        for timeline, names in by_timeline(request.fields, known).items():
+            reading = resolution.read(self.history, timeline, names, request)
             if reading is None:
                 return False
-            lateness = self._timeline(timeline).lateness
-            final = finalized_until(self.history.newest(timeline), lateness, request.span.end)
-            readings[timeline] = replace(reading, finalized_until=final)
-        return answer(request, Catalogue(known), readings)
+            readings[timeline] = replace(reading, finalized_until=self.final(timeline, request.span.end))
+        return answer(request, known, readings)
+
+    def rows(self, request: DataRequest) -> Iterator[Rows]:
+        """What was appended or sampled, as blocks of each timeline that are read when they are asked for.
+
+        TooMuch for more than one call may bring.
+        """
+        known = self._known(request)
+        for timeline, names in by_timeline(request.fields, known).items():
+            final = self.final(timeline, request.span.end)
+            fields = {name: known.fields[name] for name in names}
+            if request.since is None and not request.reduces:
+                start, end = request.span.micros()
+                tail = self.history.tail(timeline, names, start, end)
+                # What comes while the rows are read is behind these, and the position says so.
+                last = int(tail.block.t[-1]) + 1 if len(tail.block) else start
+                blocks = resolution.batches(self.history, timeline, names, start, last)
+                yield Rows(timeline, fields, blocks, Reading(tail.block, final, position=tail.position))
+                continue
+            reading = resolution.read(self.history, timeline, names, request)
+            if reading is None:
+                raise TooMuch(f"{timeline} has more in that time than can be made few. Ask for a shorter time.")
+            block, before = reduced(request, names, reading)
+            yield Rows(timeline, fields, iter([block]), replace(reading, block=block, rows=before, finalized_until=final))
+
+    def final(self, timeline: str, end: float) -> float | None:
+        """Before when rows of a timeline will not change, in seconds; None where that covers all up to `end`."""
+        return finalized_until(self.history.newest(timeline), self.lateness(timeline), end)
+
+    def lateness(self, timeline: str) -> float:
+        """How long after the newest row of a timeline an older one may still come, in seconds."""
+        return self._timeline(timeline).lateness
+
+    def _known(self, request: DataRequest) -> Catalogue:
+        fields = self.fields
+        return Catalogue({name: fields[name] for name in request.fields if name in fields})
 
     def _timeline(self, name: str) -> Timeline:
         return self.timelines.get(name) or Timeline(self.interval if name == DEFAULT_TIMELINE else None)

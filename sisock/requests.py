@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from sisock.blocks import Block
 from sisock.downsample import METHODS, Method, stride, thin
 from sisock.errors import InvalidArgument, shown
-from sisock.fields import Catalogue
+from sisock.fields import Catalogue, Field
+from sisock.positions import Position
 from sisock.times import MICROS, now, resolve, to_micros, to_seconds
 
 # Lists cost the router's one thread 0.2 to 4 seconds a million values: beyond this an answer is False.
 MAX_VALUES = 250_000
 # The router's messages hold 16 MB; text of an answer takes at most so many characters of it.
 MAX_TEXT = 4_000_000
+# Bytes of Arrow that one answer holds, and that one call may bring to a caller who takes them as they come.
+MAX_ARROW = 8 << 20
+MAX_CALL = 16 << 20
+# Bytes of one batch of it: long enough to be worth a message, short enough to be read while the next one is made.
+BATCH_BYTES = 512 << 10
+
+Encoding = Literal["lists", "arrow"]
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,18 @@ class DataRequest:
     min_stride: float | None = None
     max_points: int | None = None
     method: Method = "minmax"
+    encoding: Encoding = "lists"
+    since: Mapping[str, Position] | None = None
+
+    @property
+    def reduces(self) -> bool:
+        """Whether fewer rows are asked for than there are."""
+        return self.max_points is not None or bool(self.min_stride)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it says nothing that contract A does not know; its answer then holds nothing else, either."""
+        return self.max_points is None and self.encoding == "lists" and self.since is None and not math.isinf(self.span.end)
 
     @classmethod
     def of(
@@ -61,6 +82,8 @@ class DataRequest:
         min_stride: Any = None,
         max_points: Any = None,
         method: Any = None,
+        encoding: Any = None,
+        since: Any = None,
     ) -> DataRequest:
         """The request as it came from the wire; InvalidArgument names the argument that does not fit."""
         if field is None:
@@ -84,7 +107,22 @@ class DataRequest:
             max_points = int(min(max_points, 2**53))
         if method is not None and method not in METHODS:
             raise InvalidArgument(f"method is one of {', '.join(METHODS)}, not {shown(method)}")
-        return cls(tuple(dict.fromkeys(names)), Span.of(start, end), min_stride, max_points, cast(Method, method or "minmax"))
+        if encoding is not None and encoding not in ENCODINGS:
+            raise InvalidArgument(f"encoding is one of {', '.join(ENCODINGS)}, not {shown(encoding)}")
+        if since is not None and not isinstance(since, Mapping):
+            raise InvalidArgument(f"since is a dict of timelines and their positions, not {shown(since)}")
+        positions = None if since is None else {str(name): Position.from_wire(one) for name, one in since.items()}
+        if positions is not None and (max_points is not None or min_stride):
+            raise InvalidArgument("since answers all that came after a position; it takes neither max_points nor min_stride")
+        return cls(
+            tuple(dict.fromkeys(names)),
+            Span.of(start, end),
+            min_stride,
+            max_points,
+            cast(Method, method or "minmax"),
+            cast(Encoding, encoding or "lists"),
+            positions,
+        )
 
 
 def _number(name: str, value: Any) -> float:
@@ -114,12 +152,30 @@ def _is_text(value: Any) -> bool:
 class Reading:
     """Rows of one timeline as a node answers them, and until when they are final (seconds; None: all of them are).
 
-    `rows` says that they are at the resolution of the request already, and how many they were before.
+    `rows` says that they are at the resolution of the request already, how many they were before, and `first` about where
+    these began (microseconds). `position` is the one that they reach. After a `since`, `revises` are the ranges
+    [start, end), in microseconds, in which the rows replace all that was there.
     """
 
     block: Block
     finalized_until: float | None = None
     rows: int | None = None
+    first: int | None = None
+    position: Position | None = None
+    revises: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one timeline as blocks that are read when they are asked for, and what is known of them all.
+
+    Of `about` the block may be the last row alone.
+    """
+
+    timeline: str
+    fields: Mapping[str, Field]
+    blocks: Iterator[Block]
+    about: Reading
 
 
 def _strided(block: Block, request: DataRequest) -> Block:
@@ -132,8 +188,17 @@ def _thinned(block: Block, request: DataRequest) -> Block:
     return block if request.max_points is None else thin(block, request.max_points, request.method)
 
 
+def reduced(request: DataRequest, names: Iterable[str], reading: Reading) -> tuple[Block, int]:
+    """The rows of a reading that the answer shows of these fields, and how many they were before."""
+    whole = with_values(reading.block, names)
+    if reading.rows is not None or not len(whole):
+        return whole, reading.rows or 0
+    strided = _strided(whole, request)
+    return _thinned(strided, request), len(strided)
+
+
 def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Reading]) -> dict[str, Any] | bool:
-    """The wire's answer of these readings, {"data", "timeline", ...}; False where it would hold too many values.
+    """The wire's answer of these readings in lists, {"data", "timeline", ...}; False where it would hold too many values.
 
     Each field that was asked for stands in "data", with [] where it is unknown or has no rows; a timeline stands in
     "timeline" when one of its fields has rows.
@@ -142,31 +207,45 @@ def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Re
     timelines: dict[str, dict[str, Any]] = {}
     downsampled: dict[str, dict[str, Any]] = {}
     held = text = 0
-    for timeline, names in _by_timeline(request.fields, catalogue).items():
+    for timeline, names in by_timeline(request.fields, catalogue).items():
         reading = readings.get(timeline)
         if reading is None:
             continue
-        whole = _with_values(reading.block, names)
-        if not len(whole):
+        shown_rows, before = reduced(request, names, reading)
+        if not len(shown_rows):
             continue
-        if reading.rows is None:
-            strided = _strided(whole, request)
-            reduced, before = _thinned(strided, request), len(strided)
-        else:
-            reduced, before = whole, reading.rows
-        held += len(reduced) * (len(reduced.columns) + 1)
-        listed = {name: column.to_list() for name, column in reduced.columns.items()}
+        held += len(shown_rows) * (len(shown_rows.columns) + 1)
+        listed = {name: column.to_list() for name, column in shown_rows.columns.items()}
         text += sum(map(text_size, listed.values()))
         if held > MAX_VALUES or text > MAX_TEXT:
             return False
-        timelines[timeline] = {"t": (reduced.t / MICROS).tolist(), "finalized_until": reading.finalized_until}
+        timelines[timeline] = {"t": (shown_rows.t / MICROS).tolist(), "finalized_until": reading.finalized_until}
         data.update(listed)
-        if len(reduced) < before:
-            downsampled[timeline] = {"method": request.method, "from": before, "to": len(reduced)}
+        if len(shown_rows) < before:
+            downsampled[timeline] = what_was_done(request, reading, before, len(shown_rows))
     reply: dict[str, Any] = {"data": data, "timeline": timelines}
     if downsampled:
         reply["downsampled"] = downsampled
-    return reply
+    return reply | reached(request, readings)
+
+
+def what_was_done(request: DataRequest, reading: Reading, before: int, after: int) -> dict[str, Any]:
+    """What an answer says of rows that were made fewer; "first" is about where they began, where that is known."""
+    done: dict[str, Any] = {"method": request.method, "from": before, "to": after}
+    return done if reading.first is None else done | {"first": to_seconds(reading.first)}
+
+
+def reached(request: DataRequest, readings: Mapping[str, Reading]) -> dict[str, Any]:
+    """What an answer says of positions: those that it reaches, and after a `since` the ranges that it revises."""
+    if request.is_old:
+        return {}
+    positions = {name: one.position.to_wire() for name, one in readings.items() if one.position is not None}
+    told: dict[str, Any] = {"position": positions} if positions else {}
+    if request.since is not None:
+        told["revises"] = {
+            name: [[to_seconds(start), to_seconds(end)] for start, end in one.revises] for name, one in readings.items()
+        }
+    return told
 
 
 def text_size(values: list[Any]) -> int:
@@ -174,21 +253,27 @@ def text_size(values: list[Any]) -> int:
     return sum(len(value) for value in values if isinstance(value, str))
 
 
-def _with_values(block: Block, names: Iterable[str]) -> Block:
+def with_values(block: Block, names: Iterable[str]) -> Block:
     """The columns that have any value, and the rows in which one of these has."""
     masks = {name: block.columns[name].valid for name in names if name in block.columns}
-    columns = {name: block.columns[name] for name, mask in masks.items() if mask is None or mask.any()}
-    partial = [mask for name in columns if (mask := masks[name]) is not None]
-    chosen = Block(block.t, columns)
-    if not columns:
-        return chosen.take(slice(0, 0))
-    if len(partial) < len(columns):
-        return chosen
+    return rows_with_values(
+        Block(block.t, {name: block.columns[name] for name, mask in masks.items() if mask is None or mask.any()})
+    )
+
+
+def rows_with_values(block: Block) -> Block:
+    """The rows in which any column has a value."""
+    if not block.columns:
+        return block.take(slice(0, 0))
+    partial = [column.valid for column in block.columns.values() if column.valid is not None]
+    if len(partial) < len(block.columns):
+        return block
     there = np.logical_or.reduce(partial)
-    return chosen if there.all() else chosen.take(there)
+    return block if there.all() else block.take(there)
 
 
-def _by_timeline(fields: Iterable[str], catalogue: Catalogue) -> dict[str, list[str]]:
+def by_timeline(fields: Iterable[str], catalogue: Catalogue) -> dict[str, list[str]]:
+    """The fields that are there, by their timelines."""
     grouped: dict[str, list[str]] = {}
     for name in fields:
         if name in catalogue.fields:

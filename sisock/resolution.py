@@ -6,45 +6,61 @@ own overviews, at the cost of pixels; other methods read rows, up to a bound.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from sisock.blocks import Block, concat
 from sisock.downsample import stride, thin
 from sisock.history import History
-from sisock.requests import MAX_VALUES, DataRequest, Reading
+from sisock.positions import Position
+from sisock.requests import BATCH_BYTES, MAX_ARROW, MAX_VALUES, DataRequest, Reading
 from sisock.times import to_micros
 
 # So many rows are read at most to make few of them by mean, last or min_stride.
 MAX_SCANNED = 5_000_000
-PAGE = 1 << 18
+# Rows that are read together: of few methods all, of batches so many that the next ones are made while these travel.
+PAGE = 1 << 16
 # Of each point of an answer by LTTB so many extremes are looked at.
 LTTB_CANDIDATES = 4
+# Rows of a call's first batch, so that a reader has something soon.
+FIRST_ROWS = 8192
 
 
 def read(history: History, timeline: str, fields: Sequence[str], request: DataRequest) -> Reading | None:
     """The rows of these fields at the resolution that was asked for; None if that is more than an answer may hold."""
     start, end = request.span.micros()
+    if request.since is not None and timeline in request.since:
+        changes = history.changes(timeline, fields, request.since[timeline], start, end)
+        return Reading(changes.block, position=changes.position, revises=changes.revises)
+    if request.max_points == 1 and request.method == "last" and not request.min_stride:
+        tail = history.tail(timeline, fields, start, end)
+        return Reading(tail.block, rows=tail.rows, first=tail.first, position=tail.position)
+    # Taken before the rows are read, it is never ahead of them: what came meanwhile is told once more to who follows.
+    position = history.position(timeline)
     rows = history.count(timeline, start, end)
     if request.min_stride is not None and request.min_stride > 0:
-        return _strided(history, timeline, fields, request, rows)
+        return _strided(history, timeline, fields, request, rows, position)
     if request.max_points is None or rows <= request.max_points:
-        if rows * 2 > MAX_VALUES:
+        if rows * 2 > (MAX_VALUES if request.encoding == "lists" else MAX_ARROW // 8):
             return None
-        return Reading(history.read(timeline, fields, start, end)[0])
+        block, position = history.read(timeline, fields, start, end)
+        return Reading(block, position=position)
     if request.method == "minmax":
-        return Reading(history.thinned(timeline, fields, start, end, request.max_points), rows=rows)
+        shown = history.thinned(timeline, fields, start, end, request.max_points)
+        return Reading(shown, rows=rows, position=position)
     if request.method == "lttb":
         candidates = history.thinned(timeline, fields, start, end, LTTB_CANDIDATES * request.max_points)
-        return Reading(thin(candidates, request.max_points, "lttb"), rows=rows)
+        return Reading(thin(candidates, request.max_points, "lttb"), rows=rows, position=position)
     if rows > MAX_SCANNED:
         return None
     block = concat(page for page, _ in history.pages(timeline, fields, start, end, PAGE))
-    return Reading(thin(block, request.max_points, request.method), rows=len(block))
+    return Reading(thin(block, request.max_points, request.method), rows=len(block), position=position)
 
 
-def _strided(history: History, timeline: str, fields: Sequence[str], request: DataRequest, rows: int) -> Reading | None:
+def _strided(
+    history: History, timeline: str, fields: Sequence[str], request: DataRequest, rows: int, position: Position
+) -> Reading | None:
     if rows > MAX_SCANNED:
         return None
     least = to_micros(request.min_stride or 0.0)
@@ -62,4 +78,22 @@ def _strided(history: History, timeline: str, fields: Sequence[str], request: Da
             return None
         kept.append(block)
     # What is left is thinned by max_points with the answer.
-    return Reading(concat(kept))
+    return Reading(concat(kept), position=position)
+
+
+def batches(history: History, timeline: str, fields: Sequence[str], start: int, end: int) -> Iterator[Block]:
+    """All rows in [start, end) in blocks of about BATCH_BYTES; the first is shorter, and read by itself."""
+    # A null takes as much room as a number.
+    row = 8 * (1 + len(fields))
+    largest = max(1, BATCH_BYTES // row)
+    rows = min(FIRST_ROWS, largest)
+    for page_rows in (FIRST_ROWS, PAGE):
+        for page, _ in history.pages(timeline, fields, start, end, page_rows):
+            if not len(page):
+                continue
+            for at in range(0, len(page), rows):
+                yield page.take(slice(at, at + rows))
+            start = int(page.t[-1]) + 1
+            rows = largest
+            if page_rows == FIRST_ROWS:
+                break

@@ -18,6 +18,7 @@ from sisock.answering import FIELD_READERS, READERS, Answers
 from sisock.errors import InvalidArgument, LostLease
 from sisock.naming import Applicant, Identity, take_name
 from sisock.node import DataNode
+from sisock.publishing import Publisher
 from sisock.session import Access, Connection, Session
 from sisock.times import now
 
@@ -98,7 +99,10 @@ class NodeService:
         self._readers = _DaemonPool(1, READERS + FIELD_READERS, name=f"{node.name}-reading")
         node.on_lost = self._lost
         own = type(node).get_data is DataNode.get_data
-        self.answers = Answers(node, self._in_reader, trusted=own)
+        self.answers = Answers(node, self._in_reader, keeper=node if own else None)
+        # Who answers from elsewhere has no positions that one could follow.
+        self.publisher = Publisher(node, self._in_reader) if own else None
+        node.on_kept = self.publisher.kept if self.publisher else None
         self._sampler = Sampler(node, self._on_own_thread)
 
     @property
@@ -111,6 +115,8 @@ class NodeService:
         self._own_thread.start()
         self._readers.start()
         try:
+            if self.publisher is not None:
+                await self._in_reader(self.publisher.prepare)
             await self._on_own_thread(self.node.start)
         except BaseException:
             self._stop_threads()
@@ -161,7 +167,11 @@ class NodeService:
             self.node.name, self.node.description, self.identity, self.answers.get_fields, self.answers.get_data
         )
         self.announced = await take_name(session, applicant)
+        if self.announced and self.publisher is not None:
+            await self.publisher.joined(session)
 
     def left(self) -> None:
         """Notes that the node is off the air."""
         self.announced = False
+        if self.publisher is not None:
+            self.publisher.left()

@@ -18,8 +18,7 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.serializer import CBORSerializer
 from autobahn.wamp.types import CallOptions, ComponentConfig
 from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -105,8 +104,8 @@ class QuietSession(ApplicationSession):
         return super().onMessage(msg)
 
     def onUserError(self, failure: Failure, message: str) -> None:  # noqa: N802
-        """Logs an error in a handler that is no error of the wire."""
-        if not failure.check(ApplicationError):
+        """Logs an error in a handler that is no error of the wire; a caller who gave up is none."""
+        if not failure.check(ApplicationError, CancelledError):
             log.failure("{message}", failure, message=message)
 
 
@@ -116,28 +115,52 @@ class AskingSession(QuietSession):
     # Not made in __init__, which old nodes' classes call on Autobahn's own class.
     _pending: set[Deferred[Any]] | None = None
 
-    async def ask(self, procedure: str, *args: Any, timeout: float = CALL_TIMEOUT, **kwargs: Any) -> Any:  # noqa: ASYNC109
-        """Calls a procedure and answers its result, or raises one of sisock's errors, within `timeout` seconds."""
+    async def ask(
+        self,
+        procedure: str,
+        *args: Any,
+        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109
+        on_progress: Callable[[Any], None] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Calls a procedure and answers its result, or raises one of sisock's errors.
+
+        `on_progress` takes what comes before the result. TimedOut after `timeout` seconds in which nothing came; then,
+        and when whoever waits is cancelled, the callee is told that nobody waits any more.
+        """
         from twisted.internet import reactor
 
         if not self.is_attached():
             raise NotConnected
-        # The router's own timeout is coarse; it only frees what it holds for a call that was given up here.
-        options = CallOptions(timeout=int(timeout) + 1)
         answered: Deferred[Any] = Deferred()
         if self._pending is None:
             self._pending = set()
         self._pending.add(answered)
+        late = reactor.callLater(
+            timeout, lambda: answered.errback(TimedOut(f"{procedure} did not answer within {timeout:g} s"))
+        )
+
+        def progressed(result: Any) -> None:
+            if late.active():
+                late.reset(timeout)
+                if on_progress is not None:
+                    on_progress(result)
+
+        # Calls that bring results as they come take as long as they take; the router's own timeout is coarse, and only
+        # frees what it holds for a call that was given up here.
+        options = CallOptions(on_progress=progressed) if on_progress else CallOptions(timeout=int(timeout) + 1)
         call = self.call(procedure, *args, options=options, **kwargs)
         call.addBoth(lambda result: None if answered.called else answered.callback(result))
         try:
-            return await answered.addTimeout(timeout, reactor)
-        except DeferredTimeout:
-            raise TimedOut(f"{procedure} did not answer within {timeout:g} s") from None
+            return await answered
         except ApplicationError as error:
             raise error_from_wire(error, procedure) from error
         finally:
             self._pending.discard(answered)
+            if late.active():
+                late.cancel()
+            if not call.called and self.is_attached():
+                call.cancel()
 
     def fail_pending(self) -> None:
         """Fails what still waits for an answer that can no longer come."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sisock.errors import InvalidArgument, shown
 
@@ -27,6 +27,7 @@ def uri(name: str) -> str:
 ADD = uri("data_node.add")
 SUBTRACT = uri("data_node.subtract")
 CLAIM = uri("data_node.claim")
+WATCHED = uri("data_node.watched")
 GET_DATA_NODE = uri("consumer.get_data_node")
 ADDED = uri("consumer.data_node_added")
 SUBTRACTED = uri("consumer.data_node_subtracted")
@@ -61,9 +62,19 @@ def live(node: str, timeline: str) -> str:
     return live_prefix(node) + escape(timeline)
 
 
+def watched(node: str) -> str:
+    """Topic on which the hub tells a node who watches it."""
+    return f"{WATCHED}.{node}"
+
+
 def escape(timeline: str) -> str:
     """One URI component that stands for any timeline name."""
     return quote(timeline, safe="").replace(".", "%2E").replace("~", "%7E")
+
+
+def unescape(part: str) -> str:
+    """The timeline that a component stands for."""
+    return unquote(part)
 
 
 def is_node_name(name: object) -> bool:

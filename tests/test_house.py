@@ -27,24 +27,32 @@ CHECKOUT = Path(__file__).parent.parent
 # From the ground up; a module imports only from its own layer and those below.
 LAYERS = {
     "words": ("errors", "uris", "times"),
-    "data": ("fields", "blocks", "downsample", "requests", "foreign"),
+    "data": ("arrow", "blocks", "downsample", "fields", "foreign", "live", "positions", "requests", "splice"),
     "keeping": ("history", "resolution", "store", "users"),
     "talking": (
         "answering",
+        "asking",
         "authorization",
         "base",
         "consumer",
         "home",
+        "followed",
+        "following",
         "http",
         "hub",
         "naming",
         "node",
+        "paging",
         "plugins",
+        "polling",
+        "publishing",
         "router",
         "serving",
         "session",
+        "streaming",
         "settings",
         "trace",
+        "watching",
     ),
     "faces": ("__main__", "cli", "site", "testing"),
 }
@@ -177,7 +185,7 @@ def test_every_command_and_option_is_documented(name, command):
 def test_every_procedure_setting_node_and_error_is_documented():
     readme = (CHECKOUT / "README.md").read_text()
     roles = (CHECKOUT / ".crossbar" / "README.md").read_text()
-    for full in (uris.ADD, uris.SUBTRACT, uris.CLAIM, uris.GET_DATA_NODE, uris.ADDED, uris.SUBTRACTED):
+    for full in (uris.ADD, uris.SUBTRACT, uris.CLAIM, uris.WATCHED, uris.GET_DATA_NODE, uris.ADDED, uris.SUBTRACTED):
         assert full.removeprefix(f"{uris.BASE_URI}.") in readme
     for name in re.findall(r'environ(?:, |\.get\()"([A-Z_]+)"', (CHECKOUT / "sisock" / "settings.py").read_text()):
         assert f"`{name}`" in readme, name

@@ -172,7 +172,12 @@ async def test_nothing_asked_is_nothing_answered(guests, bench):
         ((["air"], 1, 0), {"max_points": "many"}),
         ((["air"], 1, 0), {"max_points": 10, "method": "magic"}),
         ((["air"], 1, 0), {"colour": "red"}),
-        ((["air"], 1, 0, None, None, None, None), {}),
+        ((["air"], 1, 0, None, None, None, None, None, None), {}),
+        ((["air"], 1, 0), {"encoding": "xml"}),
+        ((["air"], 1, 0), {"since": [1]}),
+        ((["air"], 1, 0), {"since": {"fast": 3}}),
+        ((["air"], 1, 0), {"since": {"fast": {"epoch": "e", "seq": True}}}),
+        ((["air"], 1, 0), {"since": {}, "max_points": 5}),
     ],
     ids=str,
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sisock.errors import LostLease, PositionLost, StoreAway, StoreDamaged, StoreFull
+from sisock.history import Changes
 from sisock.store.overview import Overview
-from sisock.store.reading import Changes
 from sisock.store.store import NodeHistory, Store
 
 __all__ = [

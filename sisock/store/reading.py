@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sisock.blocks import Block, concat
 from sisock.errors import PositionLost, TooMuch
-from sisock.history import Position
+from sisock.history import Changes, Position, joined_ranges
 from sisock.store.cells import CELL, Index
 from sisock.store.database import Tx
 from sisock.store.layers import overlay
@@ -21,15 +20,6 @@ from sisock.times import EARLIEST, LATEST, Micros
 
 # A patch of so few rows names each of them as a range of its own.
 FEW_ROWS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What came after a position: rows, and the ranges [start, end) in which they replace all that was there before."""
-
-    block: Block
-    revises: tuple[tuple[int, int], ...]
-    position: Position
 
 
 def read(tx: Tx, shelf: Shelf, line: Line, fields: Iterable[str], start: int, end: int) -> Block:
@@ -53,6 +43,17 @@ def span(tx: Tx, line: Line) -> tuple[int, int] | None:
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
 
 
+def first_from(tx: Tx, line: Line, start: int) -> int:
+    """A time at or a little before the first row at or after `start`: where the chunk or block that holds it begins."""
+    row = tx.one(
+        "SELECT min(first) FROM (SELECT first FROM (SELECT first FROM chunks WHERE timeline = ? AND last >= ? "
+        "ORDER BY first LIMIT 1) AS chunk UNION ALL "
+        "SELECT min(first) AS first FROM blocks WHERE timeline = ? AND last >= ?) AS ends",
+        *(line.id, start, line.id, start),
+    )
+    return start if row is None or row[0] is None else max(start, int(row[0]))
+
+
 def page_end(tx: Tx, line: Line, start: int, end: int, rows: int) -> int:
     """Where a page of about so many sealed rows, from `start` on, ends."""
     held = 0
@@ -67,8 +68,10 @@ def page_end(tx: Tx, line: Line, start: int, end: int, rows: int) -> int:
     return end
 
 
-def changes(tx: Tx, shelf: Shelf, line: Line, fields: Sequence[str], since: Position, max_rows: int) -> Changes:
-    """What came after `since`; PositionLost for a position of another life of the history, or one ahead of it."""
+def changes(
+    tx: Tx, shelf: Shelf, line: Line, fields: Sequence[str], since: Position, between: tuple[int, int], max_rows: int
+) -> Changes:
+    """What came after `since` in a range; PositionLost for a position of another life of the history, or one ahead of it."""
     position = Position(line.epoch, line.seq)
     if since.epoch != line.epoch or since.seq > line.seq:
         raise PositionLost(
@@ -98,25 +101,25 @@ def changes(tx: Tx, shelf: Shelf, line: Line, fields: Sequence[str], since: Posi
         for first, last in tx.rows("SELECT first, last FROM revisions WHERE timeline = ? AND seq > ?", line.id, since.seq)
     ]
     revised += [(first, min(last, old_end)) for first, last in touched if first < old_end]
-    revises = _joined(revised)
-    blocks, held = [], 0
-    for start, end in _joined([*revises, *touched]):
+    low, high = between
+    revises = joined_ranges((max(start, low), min(end, high)) for start, end in revised)
+    touched = joined_ranges([*revises, *((max(start, low), min(end, high)) for start, end in touched)])
+    # Sealed rows are counted before they are read: a follower who was away for long reads anew, in pages.
+    blocks, held = [], sum(_sealed_rows(tx, line, start, end) for start, end in touched)
+    for start, end in touched if held <= max_rows else ():
         blocks.append(read(tx, shelf, line, fields, start, end))
-        held += len(blocks[-1])
-        if held > max_rows:
-            raise TooMuch(f"{line.name}: more than {max_rows} rows came after the position. Read anew, in pages.")
+        held = max(held, sum(map(len, blocks)))
+    if held > max_rows:
+        raise TooMuch(f"{line.name}: more than {max_rows} rows came after the position. Read anew, in pages.")
     return Changes(concat(blocks), tuple(revises), position)
 
 
-def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges in order, those that touch as one."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
-        elif start < end:
-            joined.append((start, end))
-    return joined
+def _sealed_rows(tx: Tx, line: Line, start: int, end: int) -> int:
+    """Rows of the chunks that lie in [start, end) as a whole."""
+    row = tx.one(
+        "SELECT COALESCE(sum(rows), 0) FROM chunks WHERE timeline = ? AND first >= ? AND last < ?", line.id, start, end
+    )
+    return 0 if row is None else int(row[0])
 
 
 def last_before(tx: Tx, shelf: Shelf, line: Line, fields: Iterable[str], times: Micros) -> tuple[Block, Index]:

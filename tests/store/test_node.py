@@ -66,7 +66,9 @@ def test_both_histories_give_the_same_answer(history, request_):
                 assert _extremes(ours, field) == _extremes(theirs, field)
             assert ours["timeline"]["t"]["finalized_until"] == theirs["timeline"]["t"]["finalized_until"]
         else:
+            positions = [answer.pop("position", {}) for answer in (ours, theirs)]
             assert ours == theirs
+            assert [set(position) for position in positions] == [set(positions[0])] * 2
 
 
 def _extremes(answer, field):

@@ -56,6 +56,11 @@ def block_of(table):
     return Block.of(list(table), {name: [row[name] for row in table.values()] for name in names})
 
 
+def blocks(max_rows=8):
+    """Blocks of any rows."""
+    return rows(max_rows=max_rows, last=4 * max_rows).map(block_of)
+
+
 def cells(column: Column):
     """The values of a column with None for null and "nan" for NaN, so that they can be compared."""
     told = [value if there else None for value, there in zip(column.values.tolist(), column.mask(), strict=True)]

@@ -1,0 +1,344 @@
+"""The splice: history and live blocks of one timeline as one stream, without a hole and with nothing twice.
+
+A pure state machine: it is told what happened and answers what is to be done. Whoever drives it subscribes the live
+topic first, then tells `subscribed`; it asks, reads and delivers as the machine says.
+
+                      subscribed                 tail                     pages_done
+            ┌──────┐ ───────────> ┌─────────┐ ───────────> ┌─────────┐ ──────────────┐
+            │ AWAY │              │ OPENING │              │ READING │               v
+            └──────┘ <─┐          └─────────┘              └─────────┘           ┌──────┐
+               │       │ lost (from anywhere)                                    │ LIVE │
+               │       │                position_lost ┌────────┐  changed        └──────┘
+               │       └──────────   OPENING  <────── │ ASKING │ ──────────────>    │ ^
+               │   subscribed, with a position        └────────┘                    │ └─ event: delivered
+               └────────────────────────────────────────> ^ ^                       │
+                                                          │ └───────────────────────┘
+                                       resumed, silent    │   event: a hole in the numbers, another epoch
+            ┌────────┐  ──────────────────────────────────┘
+            │ PAUSED │ <── paused (from anywhere but AWAY): the reader has enough for now
+            └────────┘
+
+OPENING asks for the last row, the count and the position, all of one moment; READING reads the rows up to that one;
+what came later is behind the position, and comes by events or by ASKING, which is get_data with `since`. Events that come
+while something is asked are held, up to a bound. A hole, another epoch, a lost connection, a reader who paused: all of
+them are one ASKING. Where too much came for that, the new rows are read in pages, then what changed before them is asked;
+if that is too much as well, it is read anew. A history that is another one than was read is opened anew, and what was
+delivered of the old one is named as a gap.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+
+from sisock.blocks import Block
+from sisock.live import LiveBlock
+from sisock.positions import Position
+from sisock.requests import rows_with_values
+from sisock.times import LATEST
+
+# Events that are held while something is asked; with more, the numbers have a hole, which is asked for.
+MAX_HELD = 256
+MAX_HELD_VALUES = 1 << 20
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AskTail:
+    """Ask for the last row at or after `start`, the count of rows and the position; then tell `tail`."""
+
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPages:
+    """Read the rows in [start, end) page by page, telling `page` with each and `pages_done` at the end."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskSince:
+    """Ask what came to [start, end) after a position; then tell `changed`, or what was refused."""
+
+    since: Position
+    start: int
+    end: int = LATEST
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Hand rows to the reader. In each of the ranges `revises` they replace all that was delivered before."""
+
+    block: Block
+    revises: tuple[Range, ...]
+    position: Position
+    finalized_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Tell the reader that rows in [start, end) may be missing or other than delivered, and why."""
+
+    start: int
+    end: int
+    reason: str
+
+
+Action = AskTail | ReadPages | AskSince | Deliver | Gap
+
+
+class State(Enum):
+    """What the machine waits for."""
+
+    AWAY = "away"
+    OPENING = "opening"
+    READING = "reading"
+    ASKING = "asking"
+    LIVE = "live"
+    PAUSED = "paused"
+
+
+class Splice:
+    """Follows some fields of one timeline from `start` on (microseconds).
+
+    With a `position`, and the newest time that was delivered up to it, it goes on from there.
+    """
+
+    def __init__(self, fields: Sequence[str], start: int, position: Position | None = None, newest: int | None = None) -> None:
+        self.fields, self.start = tuple(fields), start
+        self.state = State.AWAY
+        # All that was delivered reaches this position, and this time.
+        self.position, self.newest = position, newest
+        self.asked: AskTail | ReadPages | AskSince | None = None
+        self._held: deque[LiveBlock] = deque()
+        self._held_values = 0
+        self._overflowed = False
+        # While what changed before `_older[1]`, after the position `_older[0]`, is still to be asked.
+        self._older: tuple[Position, int] | None = None
+        # Whether what is read was delivered before, so that it replaces that; `_reached` is up to where it did.
+        self._anew = False
+        self._reached: int | None = None
+        # What was being read when the connection was lost.
+        self._unread: ReadPages | AskSince | None = None
+
+    # What happened to the connection and the reader
+
+    def subscribed(self) -> list[Action]:
+        """The live topic is subscribed."""
+        self._let_go()
+        if self._unread is not None:
+            # What is still to be read comes first; then what was missed meanwhile.
+            self._overflowed = True
+            self.state = State.READING if isinstance(self._unread, ReadPages) else State.ASKING
+            self.asked, self._unread = self._unread, None
+            return [self.asked]
+        self._overflowed, self._older = False, None
+        return self._open() if self.position is None else self._ask()
+
+    def lost(self) -> list[Action]:
+        """The connection or the node is gone; what was asked will not be answered."""
+        self._stop(State.AWAY)
+        return []
+
+    def paused(self) -> list[Action]:
+        """The reader has enough for now: nothing is held or asked until `resumed`."""
+        if self.state is not State.AWAY:
+            self._stop(State.PAUSED)
+        return []
+
+    def resumed(self) -> list[Action]:
+        """The reader takes more."""
+        if self.state is not State.PAUSED:
+            return []
+        return self.subscribed()
+
+    def silent(self) -> list[Action]:
+        """Nothing came for longer than a node is ever silent."""
+        return self._ask() if self.state is State.LIVE else []
+
+    # What was answered
+
+    def tail(self, position: Position, newest: int | None) -> list[Action]:
+        """AskTail was answered: the position, and the time of the last row (None without rows)."""
+        if self.state is not State.OPENING or not isinstance(self.asked, AskTail):
+            return []
+        start = self.asked.start
+        if self._older is not None and self._older[0].epoch != position.epoch:
+            return self.position_lost()
+        self.position = position
+        if newest is None or newest < start:
+            self._anew = False
+            return self._read_all()
+        return self._do(State.READING, ReadPages(start, newest + 1))
+
+    def page(self, block: Block) -> list[Action]:
+        """ReadPages brought rows, in order. If they are of another epoch than the position, tell `position_lost`."""
+        if self.state is not State.READING or not isinstance(self.asked, ReadPages) or self.position is None or not len(block):
+            return []
+        revises: list[Range] = []
+        if self._anew:
+            revises = [(int(block.t[0]) if self._reached is None else self._reached, int(block.t[-1]) + 1)]
+        self._reached = int(block.t[-1]) + 1
+        # If it has to be asked again, then from here on.
+        self.asked = replace(self.asked, start=self._reached)
+        return self._deliver(block, revises, self.position, None)
+
+    def pages_done(self) -> list[Action]:
+        """ReadPages is at its end."""
+        if self.state is not State.READING or not isinstance(self.asked, ReadPages) or self.position is None:
+            return []
+        rest: list[Action] = []
+        if self._anew and self._reached is not None and self._reached < self.asked.end:
+            # What was delivered behind the last row is there no more.
+            rest = self._deliver(Block(np.empty(0, np.int64)), [(self._reached, self.asked.end)], self.position, None)
+        self._anew = False
+        return [*rest, *self._read_all()]
+
+    def changed(
+        self, block: Block, revises: Iterable[Range], position: Position, finalized_until: float | None = None
+    ) -> list[Action]:
+        """AskSince was answered."""
+        if self.state is not State.ASKING or self.position is None:
+            return []
+        if self._older is None:
+            self.position = position
+        self._older = None
+        return [*self._deliver(block, list(revises), self.position, finalized_until), *self._settle()]
+
+    def position_lost(self) -> list[Action]:
+        """The position is of another history: that one is read anew, and what was delivered is named."""
+        if self.state is State.AWAY:
+            return []
+        gap: list[Action] = []
+        if self.newest is not None and self.newest >= self.start:
+            gap = [Gap(self.start, self.newest + 1, "the node's history is another one than was read; it is read anew")]
+            self._anew = True
+        self._unread = None
+        return [*gap, *self._open()]
+
+    def too_much(self) -> list[Action]:
+        """More came after the position than one answer holds: it is read in pages."""
+        if self.state is not State.ASKING or not isinstance(self.asked, AskSince) or self.position is None:
+            return []
+        if self._older is None:
+            if self.newest is None or self.newest < self.start:
+                return self._open()
+            # New rows first; then what changed before them.
+            self._older = self.position, self.newest + 1
+            return self._do(State.OPENING, AskTail(self.newest + 1))
+        end, self._older = self._older[1], None
+        self._anew = True
+        read = self._do(State.READING, ReadPages(self.start, end))
+        self._reached = self.start
+        return read
+
+    # What came live
+
+    def event(self, live: LiveBlock) -> list[Action]:
+        """An event of the live topic."""
+        if self.state is State.LIVE:
+            return self._take(live)
+        if self.state in (State.OPENING, State.READING, State.ASKING):
+            self._held.append(live)
+            self._held_values += _values(live)
+            if len(self._held) > MAX_HELD or self._held_values > MAX_HELD_VALUES:
+                self._let_go()
+                self._overflowed = True
+        return []
+
+    def _take(self, live: LiveBlock) -> list[Action]:
+        position = self.position
+        if position is None or live.position.epoch != position.epoch or live.after > position.seq:
+            return self._ask()
+        if live.position.seq <= position.seq:
+            return []
+        self.position = live.position
+        revises = [] if live.revises is None else [live.revises]
+        if not revises and len(live.block) and self.newest is not None and int(live.block.t[0]) <= self.newest:
+            # A part of it was delivered; it has all rows of its time.
+            revises = [(int(live.block.t[0]), min(int(live.block.t[-1]), self.newest) + 1)]
+        return self._deliver(live.block, revises, self.position, live.finalized_until)
+
+    # What is to be done
+
+    def _stop(self, state: State) -> None:
+        if isinstance(self.asked, ReadPages) or (isinstance(self.asked, AskSince) and self._older is not None):
+            self._unread = self.asked
+        self.state, self.asked = state, None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._held.clear()
+        self._held_values = 0
+
+    def _do(self, state: State, action: AskTail | ReadPages | AskSince) -> list[Action]:
+        self.state, self.asked = state, action
+        self._reached = None
+        return [action]
+
+    def _open(self) -> list[Action]:
+        self._older = None
+        return self._do(State.OPENING, AskTail(self.start))
+
+    def _ask(self) -> list[Action]:
+        if self.position is None:
+            return self._open()
+        return self._do(State.ASKING, AskSince(self.position, self.start))
+
+    def _read_all(self) -> list[Action]:
+        if self._older is not None:
+            since, end = self._older
+            return self._do(State.ASKING, AskSince(since, self.start, end))
+        return self._settle()
+
+    def _settle(self) -> list[Action]:
+        """All that was asked for is there: the events that were held follow."""
+        self.state, self.asked = State.LIVE, None
+        actions: list[Action] = []
+        while self._held and self.state is State.LIVE:
+            live = self._held.popleft()
+            self._held_values -= _values(live)
+            actions += self._take(live)
+        if self.state is State.LIVE and self._overflowed:
+            actions += self._ask()
+        self._overflowed = False
+        return actions
+
+    def _deliver(
+        self, block: Block, revises: Sequence[Range], position: Position, finalized_until: float | None
+    ) -> list[Action]:
+        columns = {name: block.columns[name] for name in self.fields if name in block.columns}
+        rows = rows_with_values(Block(block.t, columns)).between(self.start, LATEST)
+        ranges = [(max(start, self.start), end) for start, end in revises if end > self.start and end > start]
+        if self.newest is not None:
+            # What lies behind all that was delivered replaces nothing.
+            ranges = [(start, min(end, self.newest + 1)) for start, end in ranges if start <= self.newest]
+            ranges += [(t, t + 1) for t in _uncovered(rows, ranges, self.newest)]
+        else:
+            ranges = []
+        if len(rows):
+            self.newest = int(rows.t[-1]) if self.newest is None else max(self.newest, int(rows.t[-1]))
+        if not len(rows) and not ranges:
+            return []
+        return [Deliver(rows, tuple(sorted(ranges)), position, finalized_until)]
+
+
+def _values(live: LiveBlock) -> int:
+    return len(live.block) * (1 + len(live.block.columns))
+
+
+def _uncovered(rows: Block, ranges: Sequence[Range], newest: int) -> list[int]:
+    """Times of rows that were, or may have been, delivered and that no range covers."""
+    old = rows.t[: int(np.searchsorted(rows.t, newest, side="right"))]
+    covered = np.zeros(len(old), np.bool_)
+    for start, end in ranges:
+        covered[slice(*np.searchsorted(old, (start, end)))] = True
+    times: list[int] = old[~covered].tolist()
+    return times
