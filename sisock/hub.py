@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, CallOptions, PublishOptions, RegisterOptions
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from sisock import uris
 from sisock.errors import InvalidArgument, NotAuthorized, NotRegistered, Superseded
+from sisock.router import backlog
 from sisock.session import QuietSession, raises_on_the_wire
 from sisock.users import Users
 from sisock.watching import Watchers
@@ -89,12 +91,15 @@ class Hub(QuietSession):
         self.users = Users(Path(config.extra["users"]))
         self.roster = Roster()
         self.watchers = Watchers()
+        self._backlogs = backlog.Backlogs(monotonic)
         self._to_tell: set[str] = set()
         self._leaving: dict[int, list[Deferred[None]]] = {}
 
     async def onJoin(self, details: Any) -> None:  # noqa: N802
         """Subscribes to leaving sessions before it answers anyone, so that none is missed."""
         await self.subscribe(self._session_left, "wamp.session.on_leave")
+        looking = LoopingCall(self._cut_stuck_readers)
+        looking.start(backlog.LOOK_EVERY).addErrback(lambda failure: self.log.failure("looking at backlogs stopped", failure))
         await self.subscribe(self._topic_created, "wamp.subscription.on_create")
         await self.subscribe(self._topic_deleted, "wamp.subscription.on_delete")
         with_caller = RegisterOptions(details_arg="details")
@@ -204,6 +209,19 @@ class Hub(QuietSession):
         if self.is_attached():
             self.publish(uris.watched(node), self.watchers.of(node).to_wire())
 
+    def _cut_stuck_readers(self) -> None:
+        if not self.is_attached():
+            return
+        sessions = self._transport._router._session_id_to_session
+        for stuck in self._backlogs.look([(number, backlog.backlog_of(session)) for number, session in sessions.items()]):
+            self.log.warn(
+                "session {session} is cut off: {size} bytes wait for it, and {reason}",
+                session=stuck.session,
+                size=stuck.size,
+                reason=stuck.reason,
+            )
+            self._cut(stuck.session)
+
     def _check_may_serve(self, details: CallDetails, name: str) -> None:
         user = self.users.get(details.caller_authid)
         if user is None or user.role != details.caller_authrole or not user.may_serve(name):
@@ -269,7 +287,8 @@ class Hub(QuietSession):
         """
         found = self._transport._router._session_id_to_session.get(session)
         if found is not None and found._transport is not None:
-            found._transport.abort()
+            # Below the protocol, so that what is sent to it in this moment is lost in silence and raises nothing.
+            found._transport.transport.abortConnection()
         else:
             # Nothing is left that could leave.
             self._release(session)

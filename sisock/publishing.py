@@ -25,6 +25,7 @@ from sisock.errors import SisockError
 from sisock.live import LiveBlock
 from sisock.node import DataNode
 from sisock.positions import Position
+from sisock.requests import text_size
 from sisock.session import AskingSession
 from sisock.times import to_seconds
 from sisock.watching import Watched
@@ -54,7 +55,8 @@ class _Kept:
 
     @property
     def size(self) -> int:
-        return 64 + 9 * len(self.block) * (1 + len(self.block.columns))
+        texts = (column.to_list() for column in self.block.columns.values() if column.type == "string")
+        return 64 + 9 * len(self.block) * (1 + len(self.block.columns)) + sum(map(text_size, texts))
 
 
 class Publisher:

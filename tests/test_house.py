@@ -124,7 +124,7 @@ def test_the_public_names():
     old = ["BASE_URI", "DataNodeServer", "OCS_PORT", "REALM", "SISOCK_HOST", "SISOCK_PORT", "WAMP_SECRET", "WAMP_URI"]
     old += ["WAMP_USER", "base", "data_node_server", "sisock_to_unix_time", "uri"]
     assert sorted(sisock.__all__) == sorted([*new, *old])
-    assert sisock.testing.__all__ == ["NodeContract", "Router"]
+    assert sisock.testing.__all__ == ["Link", "NodeContract", "Router", "stopped"]
     for name in sisock.__all__:
         assert getattr(sisock, name) is not None
     assert dir(sisock) == sorted(sisock.__all__)

@@ -6,6 +6,8 @@
     class TestRoof(NodeContract):
         node = Roof
 
+`Link` disturbs a connection (cut, hold, slow), `stopped` a process, `Router.kill` a router.
+
 The pytest plugin of this package starts one router for a whole test run (fixture `router`).
 """
 
@@ -16,11 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sisock.testing.contract import NodeContract
+    from sisock.testing.faults import Link, stopped
     from sisock.testing.router import Router
 
-_HOMES = {"NodeContract": "sisock.testing.contract", "Router": "sisock.testing.router"}
+_HOMES = {
+    "Link": "sisock.testing.faults",
+    "NodeContract": "sisock.testing.contract",
+    "Router": "sisock.testing.router",
+    "stopped": "sisock.testing.faults",
+}
 
-__all__ = ["NodeContract", "Router"]
+__all__ = ["Link", "NodeContract", "Router", "stopped"]
 
 
 def __getattr__(name: str) -> Any:

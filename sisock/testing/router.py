@@ -100,10 +100,10 @@ class Router:
         """A user who may serve these nodes, made if it is not there."""
         return self.home.users.ensure(authid, "node", *nodes)
 
-    def access(self, user: User | None = None) -> Access:
-        """How a program of ours joins as that user, over the raw socket; as the consumer by default."""
+    def access(self, user: User | None = None, url: str | None = None) -> Access:
+        """How a program of ours joins as that user: over the raw socket, or at `url`; as the consumer by default."""
         user = user or self.consumer
-        return Access(f"unix://{self.home.socket}", user.authid, user.secret, self.realm)
+        return Access(url or f"unix://{self.home.socket}", user.authid, user.secret, self.realm)
 
     async def start(self) -> Self:
         """Starts the router and waits until the hub answers; TimedOut shows what it printed."""
