@@ -66,7 +66,8 @@ async def test_a_page_over_a_connection_that_is_cut_goes_on_where_it_was(node, l
     link.slow(3_000_000)
     seen = Seen(far.follow("counter", ["n"], start=1.0))
     for _ in range(3):
-        await until(lambda before=seen.count(): seen.count() > before, 20)
+        before = seen.count()
+        await until(lambda before=before: seen.count() > before, 20)
         link.cut()
         await until(lambda: far.connected)
     link.slow(None)
@@ -95,7 +96,8 @@ async def test_a_reader_who_stalls_is_cut_off_and_catches_up(router, node, link,
     before = worker(router).memory_info().rss
     await send(range(16, 76))
     grown = worker(router).memory_info().rss - before
-    assert grown < 30 << 20, f"of 55 MB that went to a reader who reads nothing the router kept {grown >> 20} MB"
+    # Kept whole it would be 60 MB and more.
+    assert grown < 45 << 20, f"of 55 MB that went to a reader who reads nothing the router kept {grown >> 20} MB"
     link.release()
     await until(lambda: stalled.count() == other.count(), 60)
     assert stalled.rows["t"] == other.rows["t"]
