@@ -121,26 +121,29 @@ def _sample(cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return cells[: max(1, len(cells) - 1) : max(1, len(cells) // 3)]
 
 
-def _entropy(plane: npt.NDArray[np.uint8]) -> float:
-    counts = np.bincount(plane.reshape(-1))
-    counts = counts[counts > 0]
-    return float(np.log2(plane.size) - (counts * np.log2(counts)).sum() / plane.size)
+def _entropies(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Bits a byte of each plane of (cells, planes, rows)."""
+    count = planes.shape[1]
+    places = planes + (np.arange(count) << 8)[:, np.newaxis]
+    counts = np.bincount(places.reshape(-1), minlength=count << 8).reshape(count, 256)
+    size = planes.size // count
+    entropies: npt.NDArray[np.float64] = np.log2(size) - (counts * np.log2(np.maximum(counts, 1))).sum(axis=1) / size
+    return entropies
 
 
 def _cost(residuals: Words) -> float:
     """Bits a value, about."""
-    if not residuals.size:
-        return 0.0
-    planes = _planes(residuals, (int(residuals.max()).bit_length() + 7) // 8)
-    return sum(_entropy(planes[:, plane]) for plane in range(planes.shape[1]))
+    width = (int(residuals.max()).bit_length() + 7) // 8 if residuals.size else 0
+    return float(_entropies(_planes(residuals, width)).sum()) if width else 0.0
 
 
 def _noise_from(planes: npt.NDArray[np.uint8]) -> int:
     """The first of the low planes that are noise; the number of planes if none is."""
     count: int = planes.shape[1]
-    sample = _sample(planes)
-    while count > 0 and len(planes) > 1 and _entropy(sample[:, count - 1]) > _NOISE:
-        count -= 1
+    if count and len(planes) > 1:
+        noisy = _entropies(_sample(planes)) > _NOISE
+        while count > 0 and noisy[count - 1]:
+            count -= 1
     return count
 
 
