@@ -55,19 +55,25 @@ class Peer:
                 [program(self.program_name), *arguments], stdout=log, stderr=log, env={**os.environ, **environment}
             )
         self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        try:
+            self._wait()
+            self.made()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _wait(self):
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 self.ask(self.health)
-                break
+                return
             except OSError as error:
                 self.connection.close()
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    self.process.kill()
                     raise RuntimeError(f"{self.name} did not start: {(self.folder / 'log').read_text()[-2000:]}") from error
                 time.sleep(0.05)
-        self.made()
-        return self
 
     def __exit__(self, *_):
         self.connection.close()
