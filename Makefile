@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PAGE := sisock/page/built/index.html
 UV := $(BIN)/uv
-# What goes to `sisock up`: make run ARGS="--ports auto"
+# What goes to `sisock up` or to the benchmark: make run ARGS="--ports auto", make bench ARGS="--only reads"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak bench lint format types lock clean
+.PHONY: help setup run test soak bench bench-peers lint format types lock clean
 
 help: ## List these words.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
 setup: $(READY) $(PAGE) ## Make the environment .venv with exactly what is locked, and build the page.
 
@@ -41,9 +41,17 @@ test: setup ## Run every test.
 soak: setup ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m soak --timeout 3600
 
-bench: setup ## Measure the store beside its baselines; writes build/bench.json.
+bench: setup ## Measure the store beside its baselines, 5 minutes; writes build/bench.json.
 	@mkdir -p build
-	$(BIN)/python -m bench.store --json build/bench.json
+	$(BIN)/python -m bench.store --json build/bench.json $(ARGS)
+
+# Unpacked, not installed: their services are not to run, and a benchmark needs no root.
+bench-peers: ## Fetch InfluxDB and VictoriaMetrics, as Debian packs them, for make bench.
+	@command -v apt-get >/dev/null || { echo "The peers come as Debian's packages, and there is no apt-get here." >&2; exit 1; }
+	@rm -rf build/peers && mkdir -p build/peers
+	@test "$$(id -u)" != 0 || apt-get update -qq
+	cd build/peers && apt-get download -qq -o APT::Sandbox::User=root influxdb victoria-metrics \
+	  && for package in *.deb; do dpkg -x "$$package" . && rm "$$package" || exit 1; done
 
 lint: setup types ## Check style and types.
 	js/npm run --silent types

@@ -28,21 +28,19 @@ CELL = 256
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
+_Form = tuple[int, int, bool]
 
-_FORMAT = 1
+FORMAT = 1
 # format, kind, transform, width, has nulls, rows, bytes of the tables, checksum of all that precedes the frames
-_HEAD = struct.Struct("<BcBBBIII")
-_PLAIN, _FLOOR, _DELTA, _LINE = range(4)
-_BASES = {_PLAIN: 0, _FLOOR: 1, _DELTA: 1, _LINE: 3}
+HEAD = struct.Struct("<BcBBBIII")
+PLAIN, FLOOR, DELTA, LINE = range(4)
+_BASES = {PLAIN: 0, FLOOR: 1, DELTA: 1, LINE: 3}
 _STEPS = np.arange(CELL, dtype=np.int64)
 _ONE = np.uint64(1)
-# A plane of bytes with more bits of entropy than this gains nothing from being compressed.
-_NOISE = 7.3
-_LEVEL = 1
 # A line through a cell is reckoned in 64 bits, so its ends may not be farther apart.
-_FAR = 2**53
+FAR = 2**53
 
-# How many bytes are decoded at a time: what stays in the processor's cache.
+# How many cells are decoded at a time: what stays in the processor's cache.
 _BATCH_CELLS = 256
 
 
@@ -60,6 +58,11 @@ class Encoded:
     frames: memoryview
 
     @property
+    def form(self) -> _Form:
+        """What columns have in common that are decoded together."""
+        return self.transform, self.width, self.nulls
+
+    @property
     def cells(self) -> int:
         """How many cells there are."""
         return len(self.ends)
@@ -69,180 +72,52 @@ class Encoded:
         return self.frames[int(self.ends[low - 1]) if low else 0 : int(self.ends[high - 1]) if high else 0]
 
 
-def encode_times(t: Micros) -> bytes:
-    """Ascending times in microseconds as cells."""
-    return _encode("t", t, None)
-
-
-def encode(column: Column) -> bytes:
-    """A column as cells; strings as numbers of a dictionary that stands behind them."""
-    values, valid = column.values, column.valid
-    if valid is not None and valid.all():
-        valid = None
-    match values.dtype.kind:
-        case "f":
-            return _encode("f", np.ascontiguousarray(values).view(np.int64), valid)
-        case "i":
-            return _encode("i", values, valid)
-        case "b":
-            return _encode("b", values.astype(np.int64), valid)
-    numbers: dict[str, int] = {}
-    mask = column.mask().tolist()
-    codes = [numbers.setdefault(value, len(numbers)) if there else 0 for value, there in zip(values, mask, strict=True)]
-    cells = _encode("s", np.array(codes, np.int64), valid)
-    words = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(json.dumps(list(numbers)).encode())
-    return struct.pack("<I", len(cells)) + cells + words
-
-
-def _encode(kind: str, ints: Ints, valid: Bools | None) -> bytes:
-    rows = len(ints)
-    cells = -(-rows // CELL)
-    if valid is not None and rows:
-        # A null repeats what stands before it, so that it costs next to nothing.
-        ints = ints[np.maximum.accumulate(np.where(valid, np.arange(rows), 0))]
-    matrix = _padded(ints, cells, kind == "t").reshape(cells, CELL)
-    transforms = (_PLAIN, _DELTA) if kind == "f" else (_LINE, _DELTA, _FLOOR) if kind == "t" else (_FLOOR, _DELTA)
-    sample = _sample(matrix)
-    transform = min(transforms, key=lambda one: _cost(_transformed(one, sample)[0]))
-    residuals, bases = _transformed(transform, matrix)
-    most = int(residuals.max()) if rows else 0
-    width = (most.bit_length() + 7) // 8
-    planes = _planes(residuals, width)
-    if valid is not None:
-        mask = np.zeros(cells * CELL, np.uint8)
-        mask[:rows] = valid
-        planes = np.concatenate([mask.reshape(cells, 1, CELL), planes], axis=1)
-    frames = _frames(planes, _noise_from(planes))
-    sizes = np.array([len(frame) for frame in frames], np.uint16)
-    tables = _pack_tables(bases, sizes)
-    about = (_FORMAT, kind.encode(), transform, width, valid is not None, rows, len(tables))
-    check = zlib.crc32(tables, zlib.crc32(_HEAD.pack(*about, 0)))
-    return b"".join((_HEAD.pack(*about, check), tables, *frames))
-
-
-def _pack_tables(bases: Ints, sizes: npt.NDArray[np.uint16]) -> bytes:
-    """What is known of each cell: its base's steps from one cell to the next, byte by byte, and its frame's size."""
-    steps = np.diff(bases, axis=0, prepend=np.zeros((1, bases.shape[1]), np.int64))
-    octets = np.ascontiguousarray(steps.astype("<i8", copy=False)).view(np.uint8)
-    tables = octets.T.tobytes() + sizes.astype("<u2").tobytes()
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(tables)
-
-
-def _unpack_tables(tables: memoryview, cells: int, count: int) -> tuple[Ints, Ints]:
-    """The cells' bases, and where their frames end."""
-    octets = np.frombuffer(zstandard.ZstdDecompressor().decompress(tables), np.uint8)
-    size = 8 * count * cells
-    steps = np.ascontiguousarray(octets[:size].reshape(8 * count, cells).T).view("<i8").reshape(cells, count)
-    return np.add.accumulate(steps, axis=0), np.add.accumulate(octets[size:].view("<u2"), dtype=np.int64)
-
-
-def _padded(ints: Ints, cells: int, line: bool) -> Ints:
-    """The rows and as many more as fill the last cell: the last again, or, of times, the line on."""
-    lacking = cells * CELL - len(ints)
-    if not lacking:
-        return np.ascontiguousarray(ints)
-    step = 0
-    if line:
-        last = ints[-(CELL - lacking) :]
-        step = int(last[-1] - last[0]) // max(1, len(last) - 1) if len(last) > 1 else 0
-        if step * lacking > _FAR:
-            step = 0
-    return np.concatenate([ints, ints[-1] + step * np.arange(1, lacking + 1, dtype=np.int64)])
-
-
-def _transformed(transform: int, matrix: Ints) -> tuple[Words, Ints]:
-    """Residuals of (cells, 256), and what each cell's are added to."""
-    if transform == _DELTA:
-        steps = np.zeros_like(matrix)
-        np.subtract(matrix[:, 1:], matrix[:, :-1], out=steps[:, 1:])
-        sign = steps >> 63
-        steps <<= 1
-        steps ^= sign
-        return steps.view(np.uint64), matrix[:, :1]
-    if transform == _PLAIN:
-        return matrix.view(np.uint64), np.empty((len(matrix), 0), np.int64)
-    ends = matrix[:, :1], matrix[:, -1:]
-    over = matrix - _lines(*ends) if transform == _LINE else matrix
-    least = over.min(axis=1, keepdims=True)
-    return (over - least).view(np.uint64), np.concatenate([*ends, least], axis=1) if transform == _LINE else least
-
-
-def _lines(first: Ints, last: Ints) -> Ints:
+def lines(first: Ints, last: Ints) -> Ints:
     """Straight lines from first to last; flat ones where the way is too far to reckon."""
     way = last - first
-    return first + _STEPS * np.where((way >= 0) & (way < _FAR), way, 0) // (CELL - 1)
+    return first + _STEPS * np.where((way >= 0) & (way < FAR), way, 0) // (CELL - 1)
 
 
-def _planes(residuals: Words, width: int) -> npt.NDArray[np.uint8]:
-    """Bytes as (cells, planes, rows), the highest plane first."""
-    octets = residuals.astype("<u8", copy=False).view(np.uint8).reshape(len(residuals), CELL, 8)
-    return np.ascontiguousarray(octets[:, :, :width].transpose(0, 2, 1)[:, ::-1])
+def open_cells(blobs: Sequence[bytes | memoryview]) -> list[Encoded]:
+    """Reads what stands before the frames of columns; StoreDamaged where one is not what was written."""
+    heads = []
+    # Tables of one form are turned together: a column alone would cost ten times as much.
+    alike: dict[tuple[int, int], list[bytes]] = {}
+    inflate = zstandard.ZstdDecompressor().decompress
+    for data in blobs:
+        view = memoryview(data)
+        try:
+            *about, check = HEAD.unpack_from(view)
+            form, kind, transform, width, nulls, rows, length = about
+            start = HEAD.size + length
+            packed = view[HEAD.size : start]
+            if form != FORMAT or zlib.crc32(packed, zlib.crc32(HEAD.pack(*about, 0))) != check:
+                raise StoreDamaged("a column's head does not have the checksum it was written with")
+            same = alike.setdefault((-(-rows // CELL), _BASES[transform]), [])
+            heads.append((kind.decode(), transform, width, bool(nulls), rows, len(same), view[start:]))
+            same.append(inflate(packed))
+        except (struct.error, zstandard.ZstdError, KeyError, ValueError) as error:
+            raise StoreDamaged(f"a column's head is not readable: {error}") from error
+    tables = {form: _unpack_tables(packed, *form) for form, packed in alike.items()}
+    opened = []
+    for kind, transform, width, nulls, rows, at, frames in heads:
+        bases, ends = tables[-(-rows // CELL), _BASES[transform]]
+        if rows and len(frames) < ends[at, -1]:
+            raise StoreDamaged("a column ends too early")
+        opened.append(Encoded(kind, transform, width, nulls, rows, bases[at], ends[at], frames))
+    return opened
 
 
-def _sample(cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Three cells; not the last, which may be filled up."""
-    return cells[: max(1, len(cells) - 1) : max(1, len(cells) // 3)]
-
-
-def _entropy(plane: npt.NDArray[np.uint8]) -> float:
-    counts = np.bincount(plane.reshape(-1))
-    counts = counts[counts > 0]
-    return float(np.log2(plane.size) - (counts * np.log2(counts)).sum() / plane.size)
-
-
-def _cost(residuals: Words) -> float:
-    """Bits a value, about."""
-    if not residuals.size:
-        return 0.0
-    planes = _planes(residuals, (int(residuals.max()).bit_length() + 7) // 8)
-    return sum(_entropy(planes[:, plane]) for plane in range(planes.shape[1]))
-
-
-def _noise_from(planes: npt.NDArray[np.uint8]) -> int:
-    """The first of the low planes that are noise; the number of planes if none is."""
-    count: int = planes.shape[1]
-    sample = _sample(planes)
-    while count > 0 and len(planes) > 1 and _entropy(sample[:, count - 1]) > _NOISE:
-        count -= 1
-    return count
-
-
-def _frames(planes: npt.NDArray[np.uint8], cut: int) -> list[bytes]:
-    cells, count, _ = planes.shape
-    size = count * CELL
-    if not size:
-        return [b""] * cells
-    compressor = zstandard.ZstdCompressor(
-        compression_params=zstandard.ZstdCompressionParameters.from_level(_LEVEL, write_checksum=1, window_log=12)
-    )
-    octets = memoryview(planes.reshape(-1).data)
-    if cut in (0, count):
-        return [compressor.compress(octets[at : at + size]) for at in range(0, cells * size, size)]
-    frames = []
-    for at in range(0, cells * size, size):
-        stream = compressor.compressobj(size=size)
-        middle = at + cut * CELL
-        high = stream.compress(octets[at:middle]) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-        frames.append(high + stream.compress(octets[middle : at + size]) + stream.flush())
-    return frames
-
-
-def open_cells(data: bytes | memoryview) -> Encoded:
-    """Reads what stands before the frames; StoreDamaged where it is not what was written."""
-    view = memoryview(data)
+def _unpack_tables(tables: Sequence[bytes], cells: int, count: int) -> tuple[Ints, Ints]:
+    """The cells' bases, (columns, cells, count), and where their frames end, (columns, cells)."""
     try:
-        *about, check = _HEAD.unpack_from(view)
-        form, kind, transform, width, nulls, rows, length = about
-        cells = -(-rows // CELL)
-        start = _HEAD.size + length
-        if form != _FORMAT or zlib.crc32(view[_HEAD.size : start], zlib.crc32(_HEAD.pack(*about, 0))) != check:
-            raise StoreDamaged("a column's head does not have the checksum it was written with")
-        bases, ends = _unpack_tables(view[_HEAD.size : start], cells, _BASES[transform])
-    except (struct.error, zstandard.ZstdError, KeyError, ValueError) as error:
+        octets = np.frombuffer(b"".join(tables), np.uint8).reshape(len(tables), cells * (8 * count + 2))
+    except ValueError as error:
         raise StoreDamaged(f"a column's head is not readable: {error}") from error
-    if cells and len(view) - start < ends[-1]:
-        raise StoreDamaged("a column ends too early")
-    return Encoded(kind.decode(), transform, width, bool(nulls), rows, bases, ends, view[start:])
+    planes = octets[:, : 8 * count * cells].reshape(len(tables), 8 * count, cells)
+    steps = np.ascontiguousarray(planes.transpose(0, 2, 1)).view("<i8")
+    sizes = np.ascontiguousarray(octets[:, 8 * count * cells :]).view("<u2")
+    return np.add.accumulate(steps, axis=1), np.add.accumulate(sizes, axis=1, dtype=np.int64)
 
 
 def open_strings(data: bytes | memoryview) -> tuple[Encoded, npt.NDArray[Any]]:
@@ -255,61 +130,78 @@ def open_strings(data: bytes | memoryview) -> tuple[Encoded, npt.NDArray[Any]]:
         raise StoreDamaged(f"a column's dictionary is not readable: {error}") from error
     dictionary = np.empty(max(1, len(words)), object)
     dictionary[: len(words)] = words
-    return open_cells(view[4 : 4 + size]), dictionary
+    return open_cells([view[4 : 4 + size]])[0], dictionary
 
 
-def decode_cells(parts: Sequence[tuple[Encoded, int, int]]) -> tuple[Ints, Bools | None]:
-    """Integers of the cells [low, high) of each part as (cells, 256), and which of them are there."""
-    total = sum(high - low for _, low, high in parts)
-    out = np.empty((total, CELL), np.int64)
-    mask = np.ones((total, CELL), np.bool_) if any(part.nulls for part, _, _ in parts) else None
+def decode_cells(cells: Sequence[tuple[Encoded, int]]) -> tuple[Ints, Bools | None]:
+    """Integers of single cells as (cells, 256), and which of them are there."""
+    out = np.empty((len(cells), CELL), np.int64)
+    mask = np.ones((len(cells), CELL), np.bool_) if any(part.nulls for part, _ in cells) else None
+    alike: dict[_Form, list[int]] = {}
+    for at, (part, _) in enumerate(cells):
+        alike.setdefault(part.form, []).append(at)
+    for places in alike.values():
+        some, there = _decoded([(cells[at][0], cells[at][1], cells[at][1] + 1) for at in places], len(places))
+        out[places] = some
+        if mask is not None and there is not None:
+            mask[places] = there
+    return out, mask
+
+
+def decode_rows(parts: Sequence[Encoded]) -> tuple[Ints, Bools | None]:
+    """Integers of whole parts that follow each other, without what fills their last cells, and which are there."""
+    total = sum(part.rows for part in parts)
+    out = np.empty(total, np.int64)
+    mask = np.ones(total, np.bool_) if any(part.nulls for part in parts) else None
     at = begin = 0
     while begin < len(parts):
-        # Parts of one form are decoded together, as many as fit the cache.
-        form = _form(parts[begin][0])
+        # Parts of one form together, as many as stay in the cache until their rows are copied.
+        form = parts[begin].form
         end, cells = begin, 0
-        while end < len(parts) and _form(parts[end][0]) == form and (not cells or cells < _BATCH_CELLS):
-            cells += parts[end][2] - parts[end][1]
+        while end < len(parts) and parts[end].form == form and cells < _BATCH_CELLS:
+            cells += parts[end].cells
             end += 1
-        _decode_batch(parts[begin:end], out[at : at + cells], None if mask is None else mask[at : at + cells])
-        at += cells
+        some, there = _decoded([(part, 0, part.cells) for part in parts[begin:end]], cells)
+        cell = 0
+        for part in parts[begin:end]:
+            rows, cell = slice(cell * CELL, cell * CELL + part.rows), cell + part.cells
+            out[at : at + part.rows] = some.reshape(-1)[rows]
+            if mask is not None and there is not None:
+                mask[at : at + part.rows] = there.reshape(-1)[rows]
+            at += part.rows
         begin = end
     return out, mask
 
 
-def _form(part: Encoded) -> tuple[int, int, bool]:
-    return part.transform, part.width, part.nulls
-
-
-def _decode_batch(parts: Sequence[tuple[Encoded, int, int]], out: Ints, mask: Bools | None) -> None:
-    first = parts[0][0]
-    cells, count = len(out), first.width + first.nulls
-    planes = np.empty((cells, count, CELL), np.uint8)
-    if count and cells:
-        _inflate(b"".join(part.frame(low, high) for part, low, high in parts), planes)
-    if first.nulls and mask is not None:
-        mask[:] = planes[:, 0]
-        planes = planes[:, 1:]
+def _decoded(parts: Sequence[tuple[Encoded, int, int]], cells: int) -> tuple[Ints, Bools | None]:
+    """Integers of the cells [low, high) of parts of one form, and which of them are there."""
+    transform, width, nulls = parts[0][0].form
+    planes = np.empty((cells, width + nulls, CELL), np.uint8)
+    if planes.size:
+        _inflate(b"".join([part.frame(low, high) for part, low, high in parts]), planes)
+    mask = planes[:, 0].astype(np.bool_) if nulls else None
+    out = np.empty((cells, CELL), np.int64)
     words = out.view(np.uint64)
-    if first.width < 8:
+    if width < 8:
         words[:] = 0
     octets = out.view(np.uint8).reshape(cells, CELL, 8)
-    for plane in range(first.width):
-        octets[:, :, first.width - 1 - plane] = planes[:, plane]
-    if first.transform == _PLAIN:
-        return
+    for plane in range(width):
+        octets[:, :, width - 1 - plane] = planes[:, plane + nulls]
+    if transform == PLAIN:
+        return out, mask
     bases = np.concatenate([part.bases[low:high] for part, low, high in parts])
-    if first.transform == _LINE:
-        out += _lines(bases[:, :1], bases[:, 1:2])
+    if transform == LINE:
+        out += lines(bases[:, :1], bases[:, 1:2])
         out += bases[:, 2:3]
-        return
-    if first.transform == _DELTA:
+        return out, mask
+    if transform == DELTA:
         sign = words & _ONE
         np.negative(sign, out=sign)
         words >>= _ONE
         words ^= sign
         np.cumsum(out, axis=1, out=out)
     out += bases
+    return out, mask
 
 
 def _inflate(frames: bytes, planes: npt.NDArray[np.uint8]) -> None:
@@ -348,39 +240,20 @@ def as_column(kind: str, ints: Ints, valid: Bools | None, dictionary: npt.NDArra
     return Column(values, valid)
 
 
-def flat(parts: Sequence[tuple[Encoded, int, int]], matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The rows of whole decoded parts, without what filled their last cells."""
-    if all(part.rows == part.cells * CELL for part, _, _ in parts):
-        return matrix.reshape(-1)
-    rows, at = [], 0
-    for part, low, high in parts:
-        rows.append(matrix[at : at + high - low].reshape(-1)[: part.rows - low * CELL])
-        at += high - low
-    return np.concatenate(rows)
-
-
-def decode_times(parts: Sequence[Encoded]) -> Micros:
-    """Times of whole parts that follow each other."""
-    whole = [(part, 0, part.cells) for part in parts]
-    return flat(whole, decode_cells(whole)[0])
+def decode_times(blobs: Sequence[bytes | memoryview]) -> Micros:
+    """Encoded times that follow each other."""
+    return decode_rows(open_cells(blobs))[0]
 
 
 def decode(blobs: Sequence[bytes | memoryview], kind: str) -> Column:
     """Column of encoded ones of one kind that follow each other."""
-    if kind == "s":
-        columns = []
-        for blob in blobs:
-            part, dictionary = open_strings(blob)
-            ints, mask = decode_cells([(part, 0, part.cells)])
-            columns.append(
-                as_column(
-                    "s", ints.reshape(-1)[: part.rows], None if mask is None else mask.reshape(-1)[: part.rows], dictionary
-                )
-            )
-        if len(columns) == 1:
-            return columns[0]
-        valid = None if all(c.valid is None for c in columns) else np.concatenate([c.mask() for c in columns])
-        return Column(np.concatenate([c.values for c in columns]), valid)
-    whole = [(part, 0, part.cells) for part in map(open_cells, blobs)]
-    ints, mask = decode_cells(whole)
-    return as_column(kind, flat(whole, ints), None if mask is None else flat(whole, mask))
+    if kind != "s":
+        return as_column(kind, *decode_rows(open_cells(blobs)))
+    columns = []
+    for blob in blobs:
+        part, dictionary = open_strings(blob)
+        columns.append(as_column("s", *decode_rows([part]), dictionary))
+    if len(columns) == 1:
+        return columns[0]
+    valid = None if all(c.valid is None for c in columns) else np.concatenate([c.mask() for c in columns])
+    return Column(np.concatenate([c.values for c in columns]), valid)

@@ -24,7 +24,8 @@ def grow(tx: Tx, shelf: Shelf, field: int, kind: str, ords: Iterable[int]) -> No
         above: dict[int, Items] = {}
         for row, children in by_row.items():
             old = rows.get(row, np.zeros(0, items_dtype(kind)))
-            kept = old[~np.isin(old["child"], children)]
+            gone = set(children)
+            kept = old[[child not in gone for child in old["child"].tolist()]]
             new = [total(below[child], child) for child in children if child in below and len(below[child])]
             items = join([kept, *new], kind)
             if items.dtype != items_dtype(kind):

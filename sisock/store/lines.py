@@ -95,11 +95,12 @@ def _with_fields(tx: Tx, row: tuple[Any, ...]) -> Line:
     return line
 
 
-def metas(tx: Tx, line: Line, start: int, end: int) -> list[Meta]:
-    """The chunks that may have rows in [start, end)."""
+def metas(tx: Tx, line: Line, start: int, end: int, most: int | None = None) -> list[Meta]:
+    """The chunks that may have rows in [start, end); of the first `most` from `start` on, where that is given."""
+    limit = "" if most is None else f" LIMIT {most}"
     rows = tx.rows(
         "SELECT ord, first, last, rows, seq_low, seq, coarse FROM chunks WHERE timeline = ? AND first < ? AND first >= "
-        "COALESCE((SELECT max(first) FROM chunks WHERE timeline = ? AND first <= ?), ?) ORDER BY first",
+        f"COALESCE((SELECT max(first) FROM chunks WHERE timeline = ? AND first <= ?), ?) ORDER BY first{limit}",
         *(line.id, end, line.id, start, start),
     )
     return [meta for meta in (Meta(*row) for row in rows) if meta.last >= start]

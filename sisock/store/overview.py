@@ -109,10 +109,7 @@ def overview(
     low, high = max(start, there[0]), min(end - 1, there[1])
     edges = np.unique(np.linspace(low, high + 1, max(1, max_points // 2) + 1).astype(np.int64))
     edges[0], edges[-1] = low, high + 1
-    few = tx.rows(
-        "SELECT 1 FROM chunks WHERE timeline = ? AND last >= ? AND first <= ? LIMIT ?", line.id, low, high, FEW_CHUNKS + 1
-    )
-    if len(few) <= FEW_CHUNKS:
+    if len(metas(tx, line, low, high + 1, FEW_CHUNKS + 2)) <= FEW_CHUNKS:
         block = read(tx, shelf, line, kinds, low, high + 1)
         return {name: _of_rows(_there(block.t, block.columns[name], name), name, edges, max_points) for name in kinds}
     dirty, loose = _loose(tx, shelf, line, kinds, low, high + 1)
@@ -200,7 +197,8 @@ def _descend(tx: Tx, shelf: Shelf, line: Line, name: str, least: Extremes, most:
             soiled = np.isin(items["child"], list({one if level == 1 else row_of(one, level - 1) for one in dirty}))
             # A level above the chunks a soiled item is opened, whatever it says; the chunk itself is left out.
             keep = keep & ~soiled if level == 1 else keep | soiled
-        items, ords, soiled = items[keep], ords[keep], soiled[keep]
+        if not keep.all():
+            items, ords, soiled = items[keep], ords[keep], soiled[keep]
         wanted = _weigh(items, soiled, least, most)
         items, ords = items[wanted], ords[wanted]
         if not len(items):
@@ -223,11 +221,11 @@ def _weigh(items: Items, soiled: Bools, least: Extremes, most: Extremes) -> Bool
     least.add(items["min"][clean], items["min_t"][clean])
     most.add(items["max"][clean], items["max_t"][clean])
     cut: Bools = (first != last) | (first < 0) | (last >= pixels)
-    low, high = np.clip(first, 0, pixels - 1), np.clip(last, 0, pixels - 1)
-    if not len(items):
-        return cut
-    could = least.beaten(items["min"], low, high) | most.beaten(items["max"], low, high)
-    opened: Bools = soiled | (cut & could)
+    opened = soiled.copy()
+    at = np.flatnonzero(cut & clean)
+    if len(at):
+        low, high = np.clip(first[at], 0, pixels - 1), np.clip(last[at], 0, pixels - 1)
+        opened[at] = least.beaten(items["min"][at], low, high) | most.beaten(items["max"][at], low, high)
     return opened
 
 

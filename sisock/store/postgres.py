@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sisock.blocks import Block, Column
-from sisock.store.cells import decode_times, encode_times, open_cells
+from sisock.store.cells import decode_times, open_cells
 from sisock.store.database import Tx
 from sisock.store.lines import Line, Meta, Stored
 from sisock.store.packing import kind_of
 from sisock.store.pgcopy import COLUMNS, array, copy_in, copy_out, integer, integer2, integer4, number, parse
 from sisock.store.pyramid import cells_of
+from sisock.store.sealed import encode_times
 from sisock.store.shelf import EncodedTimes, Piece, Shelf, scatter
 from sisock.times import EARLIEST, LATEST, Micros
 
@@ -129,7 +130,7 @@ class PostgresShelf(Shelf):
         found = copy_out(
             tx, "SELECT cells FROM chunks WHERE timeline = ? AND ord = ANY(?) ORDER BY ord", line.id, _ords(chunks)
         )
-        return decode_times([open_cells(cells or b"") for (cells,) in found])
+        return decode_times([cells or b"" for (cells,) in found])
 
     def pieces(self, tx: Tx, line: Line, name: str, chunks: Sequence[Meta]) -> list[Piece]:
         """What these chunks have of a field."""
@@ -139,8 +140,9 @@ class PostgresShelf(Shelf):
 
     def open_times(self, tx: Tx, line: Line, ords: Sequence[int]) -> EncodedTimes:
         """The times of these chunks."""
-        found = copy_out(tx, "SELECT ord, cells FROM chunks WHERE timeline = ? AND ord = ANY(?)", line.id, list(ords))
-        return EncodedTimes({number(ordinal): open_cells(cells or b"") for ordinal, cells in found})
+        query = "SELECT ord, cells FROM chunks WHERE timeline = ? AND ord = ANY(?)"
+        found = {number(ordinal): cells or b"" for ordinal, cells in copy_out(tx, query, line.id, list(ords))}
+        return EncodedTimes(dict(zip(found, open_cells(list(found.values())), strict=True)))
 
     def cell_values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
         """Values of a field in these cells."""

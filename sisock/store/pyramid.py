@@ -146,8 +146,8 @@ def join(parts: Sequence[Items], kind: str) -> Items:
     if not parts:
         return np.zeros(0, dtype)
     # As bytes: NumPy compares all names of structures before it joins them.
-    same = [part if part.dtype == dtype else as_floats(part) for part in parts]
-    return np.frombuffer(b"".join([part.tobytes() for part in same]), dtype)
+    same: list[Any] = [part if part.dtype == dtype else as_floats(part) for part in parts]
+    return np.frombuffer(b"".join(same), dtype)
 
 
 _COMPRESSOR_LEVEL = 1

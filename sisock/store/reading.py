@@ -20,6 +20,8 @@ from sisock.times import EARLIEST, LATEST, Micros
 
 # A patch of so few rows names each of them as a range of its own.
 FEW_ROWS = 64
+# The chunks of which the last rows before given times are looked up together.
+_CHUNKS_AT_ONCE = 64
 
 
 def read(tx: Tx, shelf: Shelf, line: Line, fields: Iterable[str], start: int, end: int) -> Block:
@@ -34,11 +36,13 @@ def read(tx: Tx, shelf: Shelf, line: Line, fields: Iterable[str], start: int, en
 
 def span(tx: Tx, line: Line) -> tuple[int, int] | None:
     """First and last time; None without rows."""
-    ends = "SELECT min(first) AS first, max(last) AS last FROM"
+    # Chunks do not overlap, so the last to begin is the last to end.
+    end = "SELECT first, last FROM chunks WHERE timeline = ? ORDER BY first"
     row = tx.one(
-        f"SELECT min(first), max(last) FROM ({ends} chunks WHERE timeline = ? "
-        f"UNION ALL {ends} blocks WHERE timeline = ?) AS ends",
-        *(line.id, line.id),
+        f"SELECT min(first), max(last) FROM (SELECT * FROM ({end} LIMIT 1) AS head UNION ALL "
+        f"SELECT * FROM ({end} DESC LIMIT 1) AS tail UNION ALL "
+        "SELECT min(first) AS first, max(last) AS last FROM blocks WHERE timeline = ?) AS ends",
+        *(line.id, line.id, line.id),
     )
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
 
@@ -149,29 +153,38 @@ def _last_sealed(tx: Tx, shelf: Shelf, line: Line, kinds: dict[str, str], asked:
         "COALESCE((SELECT max(first) FROM chunks WHERE timeline = ? AND first <= ?), ?) ORDER BY first",
         *(line.id, int(asked[-1]), line.id, int(asked[0]), EARLIEST),
     )
-    if not heads:
-        return found, shelf.read_chunks(tx, line, kinds, [])
-    firsts, ords, rows = (np.array(column, np.int64) for column in zip(*heads, strict=True))
-    some = asked >= firsts[0]
-    q = asked[some]
-    if not len(q):
-        return found, shelf.read_chunks(tx, line, kinds, [])
-    chunk = np.unique(np.searchsorted(firsts, q, side="right") - 1)
-    opened = shelf.open_times(tx, line, ords[chunk].tolist())
+    firsts, ords, rows = np.array(heads, np.int64).reshape(-1, 3).T
+    chunk = np.searchsorted(firsts, asked, side="right") - 1
+    touched = np.unique(chunk[chunk >= 0])
+    blocks = []
+    # Few chunks at a time: what is read of them is a hundred times as long as what is wanted.
+    for at in range(0, len(touched), _CHUNKS_AT_ONCE):
+        some = touched[at : at + _CHUNKS_AT_ONCE]
+        here = slice(*np.searchsorted(chunk, (some[0], some[-1] + 1)).tolist())
+        found[here], block = _last_in(tx, shelf, line, kinds, asked[here], ords[some], rows[some])
+        blocks.append(block)
+    return found, concat(blocks) if blocks else shelf.read_chunks(tx, line, kinds, [])
+
+
+def _last_in(
+    tx: Tx, shelf: Shelf, line: Line, kinds: dict[str, str], asked: Micros, ords: Micros, rows: Micros
+) -> tuple[Micros, Block]:
+    """Times of the last rows at or before each of the times, all of which lie in these chunks, and those rows."""
+    opened = shelf.open_times(tx, line, ords.tolist())
     starts = opened.starts
-    counts = [len(starts[ordinal]) for ordinal in ords[chunk].tolist()]
-    cell_start = np.concatenate([starts[ordinal] for ordinal in ords[chunk].tolist()])
-    cell_chunk = np.repeat(chunk, counts)
+    counts = [len(starts[ordinal]) for ordinal in ords.tolist()]
+    cell_start = np.concatenate([starts[ordinal] for ordinal in ords.tolist()])
+    cell_chunk = np.repeat(np.arange(len(ords)), counts)
     cell_number = np.concatenate([np.arange(count) for count in counts])
-    cells, which = np.unique(np.searchsorted(cell_start, q, side="right") - 1, return_inverse=True)
+    cells, which = np.unique(np.searchsorted(cell_start, asked, side="right") - 1, return_inverse=True)
     wanted = _wanted(ords[cell_chunk[cells]], cell_number[cells])
     t = opened.cells(wanted)
     filled = np.minimum(rows[cell_chunk[cells]] - cell_number[cells] * CELL, CELL)
-    row = np.minimum((t[which] <= q[:, None]).sum(axis=1), filled[which]) - 1
-    found[some] = t[which, row]
+    row = np.minimum((t[which] <= asked[:, None]).sum(axis=1), filled[which]) - 1
+    found = t[which, row]
     places, first = np.unique(which * CELL + row, return_index=True)
     columns = {name: shelf.cell_values(tx, line, name, wanted).take(places) for name in kinds}
-    return found, Block(found[some][first], columns)
+    return found, Block(found[first], columns)
 
 
 def _wanted(ords: npt.NDArray[np.int64], cells: npt.NDArray[np.int64]) -> dict[int, list[int]]:

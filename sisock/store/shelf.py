@@ -46,7 +46,7 @@ class EncodedTimes:
 
     def cells(self, wanted: Mapping[int, Sequence[int]]) -> Ints:
         """Times of these cells, (cells, 256); what is behind a chunk's last row repeats or follows it."""
-        return decode_cells([(self.parts[ordinal], cell, cell + 1) for ordinal, cells in wanted.items() for cell in cells])[0]
+        return decode_cells([(self.parts[ordinal], cell) for ordinal, cells in wanted.items() for cell in cells])[0]
 
 
 class Memory:

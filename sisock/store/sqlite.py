@@ -10,8 +10,6 @@ from sisock.store.cells import (
     decode,
     decode_cells,
     decode_times,
-    encode,
-    encode_times,
     open_cells,
     open_strings,
 )
@@ -19,6 +17,7 @@ from sisock.store.database import Tx
 from sisock.store.lines import Line, Meta, Stored
 from sisock.store.packing import kind_of, pack, unpack
 from sisock.store.pyramid import cells_of
+from sisock.store.sealed import encode, encode_times
 from sisock.store.shelf import EncodedTimes, Piece, Shelf, scatter, select_by_ord, sparse
 from sisock.times import EARLIEST, LATEST, Micros
 
@@ -83,7 +82,7 @@ class SqliteShelf(Shelf):
     def times(self, tx: Tx, line: Line, chunks: Sequence[Meta]) -> Micros:
         """Times of these chunks."""
         found = select_by_ord(tx, "SELECT ord, times FROM chunks WHERE timeline = ? AND ord", [c.ord for c in chunks], line.id)
-        return decode_times([open_cells(data) for _, data in found])
+        return decode_times([data for _, data in found])
 
     def pieces(self, tx: Tx, line: Line, name: str, chunks: Sequence[Meta]) -> list[Piece]:
         """What these chunks have of a field."""
@@ -102,7 +101,7 @@ class SqliteShelf(Shelf):
     def open_times(self, tx: Tx, line: Line, ords: Sequence[int]) -> EncodedTimes:
         """The times of these chunks."""
         found = sparse(tx, "SELECT ord, times FROM chunks WHERE timeline = ? AND ord", ords, line.id)
-        return EncodedTimes({ordinal: open_cells(data) for ordinal, data in found})
+        return EncodedTimes(dict(zip([row[0] for row in found], open_cells([row[1] for row in found]), strict=True)))
 
     def cell_values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
         """Values of a field in these cells."""
@@ -110,17 +109,15 @@ class SqliteShelf(Shelf):
         query = "SELECT ord, kind, data FROM chunk_values WHERE field = ? AND ord"
         found = {row[0]: row[1:] for row in sparse(tx, query, list(wanted), line.ids[name])}
         if kind != "s" and all(ordinal in found and found[ordinal][0] == kind for ordinal in wanted):
-            opened = {ordinal: open_cells(data) for ordinal, (_, data) in found.items()}
-            ints, mask = decode_cells(
-                [(opened[ordinal], cell, cell + 1) for ordinal, cells in wanted.items() for cell in cells]
-            )
+            opened = dict(zip(found, open_cells([data for _, data in found.values()]), strict=True))
+            ints, mask = decode_cells([(opened[ordinal], cell) for ordinal, cells in wanted.items() for cell in cells])
             return as_column(kind, ints.reshape(-1), None if mask is None else mask.reshape(-1))
         parts, at = [], 0
         for ordinal, cells in wanted.items():
             if ordinal in found:
                 stored, data = found[ordinal]
-                part, dictionary = open_strings(data) if stored == "s" else (open_cells(data), None)
-                ints, mask = decode_cells([(part, cell, cell + 1) for cell in cells])
+                part, dictionary = open_strings(data) if stored == "s" else (open_cells([data])[0], None)
+                ints, mask = decode_cells([(part, cell) for cell in cells])
                 parts.append((at, as_column(stored, ints.reshape(-1), None if mask is None else mask.reshape(-1), dictionary)))
             at += len(cells)
         return scatter(kind, at, parts)

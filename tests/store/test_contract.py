@@ -15,6 +15,7 @@ from sisock.errors import Busy, InvalidArgument, LateRow, SisockError, TooMuch, 
 from sisock.history import Position
 from sisock.store import LostLease, PositionLost, Store
 from sisock.store import committer as committing
+from sisock.store.migrations import downgrade
 from sisock.times import EARLIEST, LATEST
 
 from .model import Model, cells, holds_extremes, same_rows
@@ -353,19 +354,27 @@ def test_plain_rows_for_anyones_sql(postgres):
         history = store.node("roof")
         block = some(20_000)
         keep(history, "t", *cut(block))
+        keep(history, "other", Block(block.t[:9], {"x": Column(np.arange(9.0))}))
         corrected = Block(block.t[5:7], {"x": Column(np.array([1.5, 0.0]), np.array([True, False]))})
         keep(history, "t", corrected, correct=True)
         whole, _ = history.read("t", FIELDS, EARLIEST, LATEST)
-        with store.database.reading() as tx:
-            for name in FIELDS:
-                column = "text" if name == "s" else "value"
-                got = tx.rows(
-                    f"SELECT t, {column} FROM rows WHERE node = ? AND timeline = ? AND field = ? ORDER BY t", "roof", "t", name
-                )
-                expected = whole.take(whole.columns[name].mask())
-                assert [t for t, _ in got] == expected.t.tolist()
-                values = expected.columns[name].values
-                if name == "s":
-                    assert [text for _, text in got] == values.tolist()
-                else:
-                    assert np.array_equal([value for _, value in got], values.astype(float), equal_nan=True)
+        # As its first version said, so does the newest.
+        for version in ("head", "0001"):
+            if version != "head":
+                downgrade(store.database, version)
+            with store.database.reading() as tx:
+                assert tx.one("SELECT count(*), sum(value) FROM rows WHERE timeline = ?", "other") == (9, 36.0)
+                for name in FIELDS:
+                    _is_there(tx, name, whole)
+
+
+def _is_there(tx, name, whole):
+    column = "text" if name == "s" else "value"
+    got = tx.rows(f"SELECT t, {column} FROM rows WHERE node = ? AND timeline = ? AND field = ? ORDER BY t", "roof", "t", name)
+    expected = whole.take(whole.columns[name].mask())
+    assert [t for t, _ in got] == expected.t.tolist()
+    values = expected.columns[name].values
+    if name == "s":
+        assert [text for _, text in got] == values.tolist()
+    else:
+        assert np.array_equal([value for _, value in got], values.astype(float), equal_nan=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from sisock.errors import SetupError
 from sisock.store.database import Database
 
-HEAD = "0002"
+HEAD = "0004"
 
 
 def upgrade(database: Database, to: str = "head") -> None:
