@@ -10,7 +10,7 @@ from twisted.internet.threads import deferToThread
 
 from sisock.blocks import Block
 from sisock.errors import InvalidArgument, SisockError
-from sisock.http import application, reply, to_json
+from sisock.http import reply, to_json
 from sisock.nodes.telemetry.source import MAX_TIMESTAMP, Robot
 
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ class Reports(Protocol):
         """The way between the first and the last event in [start, end]."""
 
 
-def create_app(reports: Reports) -> Klein:
-    """The API as a Klein application."""
-    app = application()
+def add_routes(app: Klein, reports: Reports) -> None:
+    """Adds the API's routes to a Klein application."""
 
     def robots(request: Any) -> bytes:
         return reply(request, [_robot(robot) for robot in tuple(reports.robots.values()) if robot.timestamp is not None])
@@ -82,7 +81,6 @@ def create_app(reports: Reports) -> Klein:
     app.route("/api/robots/<string:name>", methods=["GET"])(one)
     app.route("/api/robots/<string:name>/events", methods=["GET"])(events)
     app.route("/api/robots/<string:name>/odometer", methods=["GET"])(odometer)
-    return app
 
 
 def _next(pages: Iterator[Block], robot: str) -> bytes | None:

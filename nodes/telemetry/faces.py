@@ -5,9 +5,87 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import maybeDeferred
+from autobahn.twisted.resource import WebSocketResource
+from twisted.web.resource import Resource
+
+from sisock.errors import SetupError
+from sisock.home import Home
+from sisock.http import Policy, application, listen, reply, reply_error
+from sisock.nodes.telemetry.api import add_routes
+from sisock.nodes.telemetry.upstream import UpstreamFactory
 
 if TYPE_CHECKING:
+    from sisock.nodes.telemetry.intake import Answer
     from sisock.nodes.telemetry.node import Telemetry
 
 PORT = 8000
+
+
+class Faces:
+    """The port of the telemetry."""
+
+    def __init__(self, node: Telemetry) -> None:
+        self._node = node
+        self._port: Any = None
+        self.upstream: UpstreamFactory | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://localhost:{self._port.getHost().port}"
+
+    def listen(self) -> None:
+        """Begins to listen; PortTaken if another program does."""
+        host, port = os.environ.get("SISOCK_TELEMETRY_HOST", "127.0.0.1"), os.environ.get("SISOCK_TELEMETRY_PORT", str(PORT))
+        if not port.isdecimal() or int(port) > 65535:
+            raise SetupError(f"SISOCK_TELEMETRY_PORT={port} in the environment is no port number")
+        self.upstream = UpstreamFactory(self._node.intake)
+        app = application()
+        add_routes(app, self._node)
+        app.route("/healthz", methods=["GET"])(self._healthz)
+        self._port = listen(_Both(app.resource(), self.upstream, Policy()), host, int(port))
+        Home.default().tell_face(self._node.name, self.address)
+
+    def close(self) -> None:
+        """Listens no more."""
+        if self._port is not None:
+            stopped = self._port.stopListening()
+            if stopped is not None:
+                stopped.addErrback(lambda failure: None)
+        if self.upstream is not None:
+            self.upstream.close()
+
+    def answered(self, answers: list[Answer]) -> None:
+        """Tells senders what is stored."""
+        if self.upstream is not None:
+            self.upstream.answered(answers)
+
+    def _healthz(self, request: Any) -> bytes:
+        problem = self._node.intake.problem
+        if problem is not None:
+            return reply(request, {"status": "waits for the store", "problem": problem}, 503)
+        return reply(request, {"status": "ok"})
+
+
+class _Both(Resource):
+    """The WebSocket at its path, the API at all others."""
+
+    isLeaf = True  # noqa: N815
+
+    def __init__(self, api: Any, upstream: UpstreamFactory, policy: Policy) -> None:
+        super().__init__()
+        self._api, self._policy = api, policy
+        upstream.startFactory()
+        self._upstream = WebSocketResource(upstream)
+
+    def resource(self) -> Resource:
+        """Itself, as an application answers."""
+        return self
+
+    def render(self, request: Any) -> Any:
+        """Passes the request on."""
+        if request.path != b"/upstream":
+            return self._api.render(request)
+        if not self._policy.knows_origin(request):
+            return reply_error(request, 403, "bad_origin", "pages of the request's Origin may not do this here.")
+        return self._upstream.render(request)

@@ -27,6 +27,7 @@ class Telemetry(DataNode):
     """Where robots are, and how far they have come."""
 
     name = "telemetry"
+    description = "Where robots are, and how far they have come."
     max_rows = 10_000_000
     # Robots report when they move, and there may be thousands of them.
     measures = False
@@ -81,7 +82,7 @@ class Telemetry(DataNode):
     # For the API
 
     def events(self, robot: str, start: int | None, end: int | None, rows: int) -> Iterator[Block]:
-        """A robot's events in [start, end], both in milliseconds and included, as blocks of x and y, about so many rows each."""
+        """A robot's events in [start, end], in milliseconds and both included, as blocks of x and y of at most so many rows."""
         names = [f"{robot}.x", f"{robot}.y"]
         for page, _ in self.history.pages(robot, names, *_range(start, end), rows):
             for at in range(0, len(page), rows):

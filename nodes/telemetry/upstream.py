@@ -37,7 +37,9 @@ class Counts:
 class Taker(Protocol):
     """Who takes events: the intake."""
 
-    full: bool
+    @property
+    def full(self) -> bool:
+        """Whether senders should wait."""
 
     def take(self, event: Event, answer: Callable[[], None]) -> None:
         """Takes one."""

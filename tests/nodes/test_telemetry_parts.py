@@ -137,7 +137,7 @@ def taken(monkeypatch):
 
 
 def test_what_comes_together_is_committed_together_and_answered_in_order(taken):
-    keeper, made, take, told, all_told = taken
+    keeper, _made, take, told, all_told = taken
     keeper.holds.clear()
     take("a", 1)
     for t in range(2, 100):
@@ -152,7 +152,7 @@ def test_what_comes_together_is_committed_together_and_answered_in_order(taken):
 
 
 def test_what_the_store_refuses_is_tried_again_before_it_is_answered(taken):
-    keeper, made, take, told, all_told = taken
+    keeper, made, take, _told, all_told = taken
     keeper.refuses = [StoreFull("no room"), StoreFull("no room")]
     take("a", 1, last=True)
     assert all_told.wait(10)
@@ -161,7 +161,7 @@ def test_what_the_store_refuses_is_tried_again_before_it_is_answered(taken):
 
 
 def test_a_repeated_event_is_answered_and_not_stored(taken):
-    keeper, made, take, told, all_told = taken
+    keeper, made, take, _told, all_told = taken
     take("a", 5)
     take("a", 5)
     take("a", 4, last=True)
@@ -171,7 +171,7 @@ def test_a_repeated_event_is_answered_and_not_stored(taken):
 
 
 def test_after_a_takeover_nothing_is_answered(taken):
-    keeper, made, take, told, all_told = taken
+    keeper, made, take, told, _all_told = taken
     keeper.refuses = [LostLease("taken over")]
     take("a", 1)
     made._thread.join(10)
