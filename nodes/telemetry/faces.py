@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from autobahn.twisted.resource import WebSocketResource
 from twisted.web.resource import Resource
 
+from sisock.doors import LOOPBACK, Door
 from sisock.errors import SetupError
-from sisock.home import Home
-from sisock.http import Policy, application, listen, reply, reply_error
+from sisock.home import Home, is_loopback
+from sisock.http import application, listen, reply, reply_error
 from sisock.nodes.telemetry.api import add_routes
 from sisock.nodes.telemetry.upstream import UpstreamFactory
 
@@ -22,11 +23,12 @@ PORT = 8000
 
 
 class Faces:
-    """The port of the telemetry."""
+    """The port of the telemetry. Who may come, access.toml says under `[faces.telemetry]`; on loopback alone, everybody."""
 
     def __init__(self, node: Telemetry) -> None:
         self._node = node
         self._port: Any = None
+        self._door: Door | None = None
         self.upstream: UpstreamFactory | None = None
 
     @property
@@ -35,16 +37,23 @@ class Faces:
         return f"http://localhost:{self._port.getHost().port}"
 
     def listen(self) -> None:
-        """Begins to listen; PortTaken if another program does."""
+        """Begins to listen; PortTaken if another program does, SetupError beyond this machine, where no TLS protects it."""
         host, port = os.environ.get("SISOCK_TELEMETRY_HOST", "127.0.0.1"), os.environ.get("SISOCK_TELEMETRY_PORT", str(PORT))
         if not port.isdecimal() or int(port) > 65535:
             raise SetupError(f"SISOCK_TELEMETRY_PORT={port} in the environment is no port number")
+        if not is_loopback(host) and os.environ.get("SISOCK_TELEMETRY_INSECURE", "0") in ("", "0"):
+            raise SetupError(
+                f"the telemetry on {host} would send tokens and data in the clear. Put it behind a TLS proxy on this machine, "
+                "or set SISOCK_TELEMETRY_INSECURE=1 if the network is trusted."
+            )
+        home = Home.default()
         self.upstream = UpstreamFactory(self._node.intake)
         app = application()
         add_routes(app, self._node)
         app.route("/healthz", methods=["GET"])(self._healthz)
-        self._port = listen(_Both(app.resource(), self.upstream, Policy()), host, int(port))
-        Home.default().tell_face(self._node.name, self.address)
+        self._door = Door.of(home, self._node.name, default=LOOPBACK if is_loopback(host) else ())
+        self._port = listen(_Both(app.resource(), self.upstream, self._door), host, int(port), door=self._door)
+        home.tell_face(self._node.name, self.address)
 
     def close(self) -> None:
         """Listens no more."""
@@ -54,6 +63,8 @@ class Faces:
                 stopped.addErrback(lambda failure: None)
         if self.upstream is not None:
             self.upstream.close()
+        if self._door is not None:
+            self._door.close()
 
     def answered(self, answers: list[Answer]) -> None:
         """Tells senders what is stored."""
@@ -72,9 +83,9 @@ class _Both(Resource):
 
     isLeaf = True  # noqa: N815
 
-    def __init__(self, api: Any, upstream: UpstreamFactory, policy: Policy) -> None:
+    def __init__(self, api: Any, upstream: UpstreamFactory, door: Door) -> None:
         super().__init__()
-        self._api, self._policy = api, policy
+        self._api, self._door = api, door
         upstream.startFactory()
         self._upstream = WebSocketResource(upstream)
 
@@ -86,6 +97,6 @@ class _Both(Resource):
         """Passes the request on."""
         if request.path != b"/upstream":
             return self._api.render(request)
-        if not self._policy.knows_origin(request):
+        if not self._door.policy.knows_origin(request):
             return reply_error(request, 403, "bad_origin", "pages of the request's Origin may not do this here.")
         return self._upstream.render(request)
