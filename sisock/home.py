@@ -126,6 +126,13 @@ class Home:
             json.dump({"instance": instance, "start": start}, file)
         return instance, start
 
+    def starts(self, node: str) -> int:
+        """How often a node of this home was started by now."""
+        try:
+            return int(json.loads((self.path / "nodes" / f"{_file_name(node)}.json").read_text())["start"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
     def health(self, node: str) -> Path:
         """The file in which a node's process tells how its sampling goes."""
         return self.path / "nodes" / f"{quote(node, safe='')}.health.json"

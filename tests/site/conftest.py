@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 SISOCK = str(Path(sys.executable).with_name("sisock"))
-PATIENCE = 150
+PATIENCE = 60
 
 
 def wait(condition, seconds=PATIENCE):
