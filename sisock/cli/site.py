@@ -161,7 +161,7 @@ class _HealthFile:
         health["sampling_since"] = since if since is not None and now() - since > HEALTH_EVERY else None
         changed = {name: value for name, value in health.items() if name != "samples"}
         if changed != self._told:
-            write_private(self._path, json.dumps(health))
+            write_private(self._path, json.dumps({**health, "pid": os.getpid()}))
             self._told = changed
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from autobahn.twisted import wamp
 from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -33,6 +34,9 @@ HAD_TO_BE_ENDED = 70
 class _Protocol(WampWebSocketClientProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         super().connectionLost(reason)
+        if not reason.check(ConnectionDone, ConnectionLost):
+            # A certificate that is not the pinned one, for example.
+            sys.stderr.write(f"sisock: the connection to the router failed: {reason.value}\n")
         _end()
 
 

@@ -17,6 +17,9 @@ from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from twisted.runner.procmon import ProcessMonitor
 
+from sisock.home import Ended
+from sisock.times import now
+
 LOG_BYTES = 5_000_000
 LOGS_KEPT = 3
 # What a part prints without an end of line is cut here.
@@ -107,6 +110,7 @@ class Supervisor(ProcessMonitor):
         self.maxRestartDelay = 5
         self.killTime = 8
         self.log = logs
+        self.ended: dict[str, Ended] = {}
         self._changed = changed
         self._final = final
         self._finished = finished
@@ -133,6 +137,11 @@ class Supervisor(ProcessMonitor):
 
     def part_ended(self, name: str, reason: Failure) -> None:
         """Called when a part's process has ended; starts it again unless it has ended for good."""
+        if self.running and name in self._processes:
+            number = getattr(reason.value, "signal", None)
+            how = f"signal {signal.Signals(number).name}" if number else f"status {getattr(reason.value, 'exitCode', 0)}"
+            self.ended[name] = {"times": self.ended[name]["times"] + 1 if name in self.ended else 1, "how": how, "at": now()}
+            self.log.info("", tag=name, line=f"sisock: {name} ended ({how})")
         final = self._final is not None and getattr(reason.value, "exitCode", None) == self._final
         if final:
             self._processes.pop(name, None)

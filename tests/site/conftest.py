@@ -14,6 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+# What a shell starts in the background ignores Ctrl-C, and so would its children; these are stopped by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SISOCK = str(Path(sys.executable).with_name("sisock"))
 PATIENCE = 60
 
