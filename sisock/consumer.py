@@ -38,7 +38,7 @@ class Consumer:
         return session is not None and session.is_attached()
 
     async def start(self, patience: float = 10.0) -> Self:
-        """Connects. Raises NotAuthorized, WrongCertificate, and NotConnected if there is no router within `patience` seconds."""
+        """Connects. Raises NotAuthorized, WrongCertificate, or NotConnected after `patience` seconds without a router."""
         from twisted.internet import reactor
 
         waiting: Deferred[None] = Deferred()

@@ -25,7 +25,8 @@ def test_a_well_site_is_well(site):
     wait(site.whole)
     status, findings = doctor(site.env)
     assert status == 0
-    assert {"ok"} == {finding["level"] for finding in findings}
+    # Other tests may have killed parts of it lately, which is told.
+    assert {"ok"} == {finding["level"] for finding in findings if "started again" not in finding["what"]}
     assert {"home", "credentials", "versions", "disk", "clock", "site", "port", "router", "nodes"} <= {
         f["about"] for f in findings
     }
