@@ -78,9 +78,9 @@ class Up:
             return False
         return nodes >= expected
 
-    def stop(self):
+    def stop(self, number=signal.SIGINT):
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(number)
         self.out, self.err = self.process.communicate(timeout=30)
         return self.process.returncode
 
