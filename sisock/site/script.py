@@ -26,8 +26,8 @@ from sisock.errors import Superseded
 
 # Seconds that a program whose connection is gone has to end: a thread that waits for an instrument may never return.
 ENDS_WITHIN = 5.0
-# How a program ends that is not to be started again, and one that had to be ended.
-SUPERSEDED = 75
+# How a program ends that is not to be started again (no status that programs use), and one that had to be ended.
+SUPERSEDED = 79
 HAD_TO_BE_ENDED = 70
 
 
