@@ -90,3 +90,11 @@ def site(tmp_path_factory):
     up = Up(tmp_path_factory.mktemp("site")).ready()
     yield up
     up.stop()
+
+
+@pytest.fixture(scope="session")
+def secure(tmp_path_factory):
+    """A site with TLS."""
+    up = Up(tmp_path_factory.mktemp("secure"), "--tls", "--nodes", "sensors").ready()
+    yield up
+    up.stop()

@@ -7,18 +7,8 @@ import shutil
 import subprocess
 from urllib.parse import urlsplit
 
-import pytest
-
 from sisock.router import certificate
-from tests.site.conftest import SISOCK, Up
-
-
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory):
-    """A site with TLS, without nodes of its own."""
-    up = Up(tmp_path_factory.mktemp("secure"), "--tls", "--nodes", "sensors").ready()
-    yield up
-    up.stop()
+from tests.site.conftest import SISOCK
 
 
 def far(up, home, **more):
