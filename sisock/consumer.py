@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from sisock import uris
 from sisock.asking import Answered, Call, Question, Take, ask_arrow, ask_halves, is_old, thinned
-from sisock.errors import NotConnected, SisockError, TimedOut, TooMuch, UnknownNode
+from sisock.errors import NotConnected, SisockError, TimedOut, TooMuch, UnknownNode, WrongCertificate
 from sisock.fields import Catalogue
 from sisock.following import Follower, Resume
 from sisock.paging import Stretch, read_pages
@@ -38,17 +38,24 @@ class Consumer:
         return session is not None and session.is_attached()
 
     async def start(self, patience: float = 10.0) -> Self:
-        """Connects. Raises NotAuthorized if it is refused, NotConnected if there is no router within `patience` seconds."""
+        """Connects. Raises NotAuthorized, WrongCertificate, or NotConnected after `patience` seconds without a router."""
         from twisted.internet import reactor
 
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         self._connection.ended.addErrback(self._ended)
+        # Who waits is told at once; a connection that lasts tries again.
+        self._connection.on_wrong_certificate = self._fail
         self._connection.start()
         try:
             await waiting.addTimeout(patience, reactor, lambda *_: _raise(TimedOut()))
+        except WrongCertificate:
+            await self.stop()
+            raise
         except TimedOut:
             await self.stop()
+            if self._connection.trouble is not None:
+                raise self._connection.trouble from None
             raise NotConnected(
                 f"no router answers at {self._connection.access.url} within {patience:g} s. `sisock up` starts one."
             ) from None
@@ -84,11 +91,14 @@ class Consumer:
         self._refused = failure.value
         if self._on_refused is not None:
             self._on_refused(failure.value)
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.errback(failure)
+        self._fail(failure.value)
         for follower in tuple(self._followers):
             follower.fail(failure.value)
+
+    def _fail(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.errback(error)
 
     async def nodes(self) -> list[dict[str, str]]:
         """The nodes that are there, oldest first, each {"name", "description"}."""

@@ -17,6 +17,7 @@
     ├── Busy                                 a bounded queue is full
     ├── NodeFailed                           the node's own code raised
     ├── NotConnected      (ConnectionError)  no session with the router
+    ├── WrongCertificate  (ConnectionError)  the router's certificate is not the one that is trusted
     ├── TimedOut          (TimeoutError)     no answer in time
     ├── PortTaken         (OSError)          another program listens there
     └── SetupError                           the site cannot start as it is set up
@@ -151,6 +152,13 @@ class NotConnected(SisockError, ConnectionError):
 
     uri = "sisock.error.not_connected"
     status = 503
+
+
+class WrongCertificate(SisockError, ConnectionError):
+    """The router shows another certificate than the one to trust. Get its own, or see whether the address is right."""
+
+    uri = "sisock.error.wrong_certificate"
+    status = 502
 
 
 class TimedOut(SisockError, TimeoutError):

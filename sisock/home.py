@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -21,6 +21,14 @@ from sisock.users import Users, write_private
 # A Unix socket's address holds 108 bytes on Linux and 104 elsewhere.
 MAX_SOCKET_PATH = 100
 MAX_FILE_NAME = 200
+
+
+class Ended(TypedDict):
+    """How often a part of a site has ended and was started again, and how and when (UNIX seconds) it was the last time."""
+
+    times: int
+    how: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class Run:
     server: Mapping[str, str]
     http: Mapping[str, str] = field(default_factory=dict)
     pids: Mapping[str, int] = field(default_factory=dict)
+    ended: Mapping[str, Ended] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,13 @@ class Home:
             file.truncate()
             json.dump({"instance": instance, "start": start}, file)
         return instance, start
+
+    def starts(self, node: str) -> int:
+        """How often a node of this home was started by now."""
+        try:
+            return int(json.loads((self.path / "nodes" / f"{_file_name(node)}.json").read_text())["start"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
 
     def health(self, node: str) -> Path:
         """The file in which a node's process tells how its sampling goes."""

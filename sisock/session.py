@@ -12,16 +12,18 @@ from urllib.parse import urlsplit
 
 from autobahn.twisted.rawsocket import WampRawSocketClientFactory
 from autobahn.twisted.wamp import ApplicationSession
-from autobahn.twisted.websocket import WampWebSocketClientFactory
+from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
 from autobahn.wamp import auth
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.serializer import CBORSerializer
 from autobahn.wamp.types import CallOptions, ComponentConfig
+from OpenSSL.SSL import Error as TLSError
+from service_identity import VerificationError
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -37,6 +39,7 @@ from sisock.errors import (
     Superseded,
     TimedOut,
     UnknownNode,
+    WrongCertificate,
 )
 from sisock.uris import REALM
 
@@ -204,6 +207,16 @@ class Session(AskingSession):
         self.connection.session_left(self, None, None)
 
 
+class _WebSocket(WampWebSocketClientProtocol):
+    """Tells the connection why there was none, where that was not for want of a router."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        opened = self._session is not None
+        super().connectionLost(reason)
+        if not opened:
+            self.factory.connection.not_opened(reason.value)
+
+
 class Connection:
     """Keeps a session with the router: joins, joins again whenever it is lost, and gives up only when it is refused."""
 
@@ -213,6 +226,9 @@ class Connection:
         self.access = access
         self.guest = guest
         self.session: Session | None = None
+        # Why there is no session, where more is known than that no router answers.
+        self.trouble: SisockError | None = None
+        self.on_wrong_certificate: Callable[[SisockError], None] | None = None
         self._ended: Deferred[None] = Deferred()
         self._service = ClientService(
             endpoint(reactor, access), self._factory(), retryPolicy=backoffPolicy(0.2, MAX_RETRY_DELAY, 1.5)
@@ -250,7 +266,7 @@ class Connection:
 
     async def session_joined(self, session: Session) -> None:
         """Called by the session."""
-        self.session = session
+        self.session, self.trouble = session, None
         try:
             await self.guest.joined(session)
         except Exception as error:  # noqa: BLE001
@@ -260,6 +276,23 @@ class Connection:
             elif session.is_attached():
                 log.failure("joining did not come to an end; trying again")
                 session.leave()
+
+    def not_opened(self, error: Exception) -> None:
+        """Called by the transport when something listens, but no WebSocket came of it. The next try may meet the router."""
+        url, said = self.access.url, _words(error)
+        known = self.trouble is not None
+        if isinstance(error, VerificationError) or (isinstance(error, TLSError) and "certificate" in said):
+            trusted = f"the one in {self.access.certificate}" if self.access.certificate else "one that this machine trusts"
+            self.trouble = WrongCertificate(
+                f"the router at {url} shows a certificate that is not {trusted} ({said}). "
+                "Get the router's own server_cert.pem, or see whether the address is right."
+            )
+            if self.on_wrong_certificate is not None:
+                self.on_wrong_certificate(self.trouble)
+        else:
+            self.trouble = NotConnected(f"what listens at {url} is no router, it seems ({said}). Is the port the router's?")
+        if not known:
+            log.warn("{error}", error=self.trouble)
 
     def session_left(self, session: Session, reason: str | None, message: str | None) -> None:
         """Called by the session, once when it left and once when its transport is gone."""
@@ -283,6 +316,7 @@ class Connection:
             return raw
         web = WampWebSocketClientFactory(make, url=self.access.url, serializers=[CBORSerializer()])
         web.noisy = False
+        web.protocol, web.connection = _WebSocket, self
         web.setProtocolOptions(
             autoPingInterval=5, autoPingTimeout=20, maxMessagePayloadSize=MAX_MESSAGE, openHandshakeTimeout=10, tcpNoDelay=True
         )
@@ -351,6 +385,12 @@ def error_from_wire(error: ApplicationError, procedure: str) -> SisockError:
     if found is UnknownNode:
         return UnknownNode(f"nobody answers {procedure}")
     return found(text) if found else SisockError(f"{error.error}: {text}")
+
+
+def _words(error: Exception) -> str:
+    """What OpenSSL says: its errors are lists of (library, function, reason)."""
+    first = error.args[0] if error.args else None
+    return ", ".join(str(one[-1]) for one in first) if isinstance(first, list) and first else str(error)
 
 
 async def _maybe(result: Deferred[Any] | None) -> Any:

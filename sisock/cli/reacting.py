@@ -70,6 +70,8 @@ def serve(start: Callable[[], Awaitable[Deferred[Any] | None]], stop: Callable[[
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Sends what Twisted, Autobahn and nodes log to standard error, a line an event."""
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    # It tells of each of its parts at each start.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     quiet = LogLevelFilterPredicate(LogLevel.info)
     for namespace in ("autobahn", "twisted", "txaio"):
         quiet.setLogLevelForNamespace(namespace, LogLevel.warn)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sisock.blocks import Block, merge
-from sisock.cli.completion import listed_nodes
+from sisock.cli.completion import listed_fields, listed_nodes
 from sisock.cli.options import home_option, json_option, settings
 from sisock.cli.tables import print_table
 from sisock.consumer import Consumer
@@ -55,7 +55,7 @@ def fields(node: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("node", shell_complete=listed_nodes)
-@click.argument("field", nargs=-1, required=True)
+@click.argument("field", nargs=-1, required=True, shell_complete=listed_fields)
 @click.option("--start", default="-1h", show_default=True, help="From when: -10m, 2017-07-14, 2017-07-14T12:30, UNIX seconds.")
 @click.option("--end", default=None, help="Until when, itself not included; as --start.  [open]")
 @click.option("--max-points", type=click.IntRange(1), help="At most so many points a field.")

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 
 from sisock.cli.completion import installed_nodes
 from sisock.cli.options import home_option, json_option, settings
-from sisock.errors import SisockError
+from sisock.errors import SisockError, Superseded
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT
 from sisock.times import now
 from sisock.uris import REALM
@@ -86,7 +87,7 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
 
 
 _SCRIPT = """Run a program of the old kind (a sisock.base.DataNodeServer under Autobahn's ApplicationRunner) in the site's
-folder, and start it again whenever it ends."""
+folder, and start it again whenever it ends or loses its connection."""
 
 
 @click.command()
@@ -160,23 +161,31 @@ class _HealthFile:
         health["sampling_since"] = since if since is not None and now() - since > HEALTH_EVERY else None
         changed = {name: value for name, value in health.items() if name != "samples"}
         if changed != self._told:
-            write_private(self._path, json.dumps(health))
+            write_private(self._path, json.dumps({**health, "pid": os.getpid()}))
             self._told = changed
 
 
 def _run_script(script: Path) -> None:
     from sisock.cli.reacting import log_to_stderr, serve
+    from sisock.site.script import SUPERSEDED
     from sisock.site.supervisor import EchoLogs, Supervisor
 
     home = settings().home
     home.make()
     log_to_stderr()
-    supervisor = Supervisor(EchoLogs())
-    environment = {**os.environ, "SISOCK_HOME": str(home.path), "PYTHONUNBUFFERED": "1"}
-    supervisor.add_part(script.stem, [sys.executable, str(script)], environment, home.path)
+    ended: Deferred[None] = Deferred()
 
-    async def start() -> None:
+    def superseded(name: str) -> None:
+        ended.errback(Superseded(f"{name}: a newer start of this node serves its name; this one leaves"))
+
+    supervisor = Supervisor(EchoLogs(), final=SUPERSEDED, finished=superseded)
+    environment = {**os.environ, "SISOCK_HOME": str(home.path), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "sisock.site.script", str(script)]
+    supervisor.add_part(script.stem, command, environment, home.path)
+
+    async def start() -> Deferred[None]:
         supervisor.startService()
+        return ended
 
     serve(start, supervisor.stop)
 

@@ -7,17 +7,20 @@ import os
 import platform
 import shutil
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from twisted.internet.defer import Deferred, gatherResults
 
 from sisock.consumer import Consumer
-from sisock.errors import SisockError
+from sisock.errors import SisockError, WrongCertificate
 from sisock.home import Run
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT, Settings
 from sisock.site import ports
@@ -31,6 +34,9 @@ EXPIRES_SOON = 30 * 86400
 CLOCK_SLACK = 60.0
 # A call of sample() that takes longer is told of, in seconds.
 SLOW_SAMPLE = 20.0
+# A part that ended so lately (seconds) is told of, and one that ended more often than this is broken.
+RESTLESS_FOR = 300.0
+TOO_OFTEN = 3
 
 # Releases that do not work together (measured).
 CROSSBAR = "26.10.1"
@@ -108,10 +114,12 @@ def _versions(_: Settings) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    place = next(folder for folder in (settings.home.path, *settings.home.path.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    level: Level = "error" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
-    yield Finding(level, "disk", f"{free / 1e9:.1f} GB are free in {place}", None if level == "ok" else "make room there")
+    store = None if "://" in settings.store else Path(settings.store).expanduser().absolute().parent
+    for wanted in dict.fromkeys(filter(None, (settings.home.path, store))):
+        place = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
+        free = shutil.disk_usage(place).free
+        level: Level = "error" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
+        yield Finding(level, "disk", f"{free / 1e9:.1f} GB are free in {place}", None if level == "ok" else "make room there")
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:
@@ -132,6 +140,8 @@ def _environment(settings: Settings) -> Iterator[Finding]:
         and f"the plain transport's port is {settings.ocs_port}, not {OCS_PORT}",
         "PORT": settings.bridge_port != BRIDGE_PORT and f"the bridge's port is {settings.bridge_port}, not {BRIDGE_PORT}",
         "WAMP_USER": settings.user and f"programs join as {settings.user}",
+        "SISOCK_STORE": settings.store_address
+        and f"nodes keep their history there and not in {settings.home.path / 'history.db'}",
         "SISOCK_TRACE": settings.trace and "every call and event is printed",
     }
     for name, what in changed.items():
@@ -152,6 +162,13 @@ def _certificate(settings: Settings) -> Iterator[Finding]:
             "error", "certificate", f"{path} is no certificate: {error}", "delete it; `sisock up --tls` makes a new one"
         )
         return
+    key = settings.home.crossbar / "server_key.pem"
+    if key.exists() and key.stat().st_mode & 0o077:
+        yield Finding("error", "certificate", f"{key} is the router's secret and other users may read it", f"chmod 600 {key}")
+    run = _run(settings)
+    if run is not None and run.certificate and _shown_by(run.ws) not in (None, path.read_bytes().strip()):
+        what = f"the router shows another certificate than {path}, which clients pin"
+        yield Finding("error", "certificate", what, "restart `sisock up --tls`, so that it shows the one in the home")
     if left < EXPIRES_SOON:
         yield Finding(
             "warning", "certificate", f"{path} expires in {left / 86400:.0f} days", "restart `sisock up --tls`: it is renewed"
@@ -160,17 +177,36 @@ def _certificate(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "certificate", f"{path} holds for {left / 86400:.0f} more days")
 
 
+def _shown_by(address: str) -> bytes | None:
+    """The certificate that a router shows, as PEM; None if it does not listen."""
+    url = urlsplit(address)
+    try:
+        return ssl.get_server_certificate((url.hostname or "localhost", url.port or 443), timeout=2).strip().encode()
+    except OSError:
+        return None
+
+
 def _parts(settings: Settings) -> Iterator[Finding]:
     run = _run(settings)
     if run is None:
         yield Finding("note", "site", f"no site runs in {settings.home.path}", "`sisock up` starts one")
         return
-    dead = [part for part, pid in run.pids.items() if not _alive(pid)]
+    restless = {part: ended for part, ended in run.ended.items() if time.time() - ended["at"] < RESTLESS_FOR}
+    for part, ended in restless.items():
+        what = (
+            f"{part} is started again and again: it ended {ended['times']} times, the last time "
+            f"{time.time() - ended['at']:.0f} s ago with {ended['how']}"
+            if ended["times"] > 1
+            else f"{part} ended {time.time() - ended['at']:.0f} s ago with {ended['how']}, and was started again"
+        )
+        level: Level = "error" if ended["times"] > TOO_OFTEN else "warning"
+        yield Finding(level, "site", what, f"{settings.home.logs / part}.log says why")
+    dead = [part for part, pid in run.pids.items() if not _alive(pid) and part not in restless]
     if dead:
         what = f"run.json names processes that are gone: {', '.join(dead)}"
         yield Finding("error", "site", what, f"start `sisock up` again; the logs are in {settings.home.logs}")
-    else:
-        yield Finding("ok", "site", f"{', '.join(run.pids)} run")
+    elif steady := [part for part in run.pids if part not in restless]:
+        yield Finding("ok", "site", f"{', '.join(steady)} run")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
@@ -207,16 +243,29 @@ def _sampling(settings: Settings, node: str) -> Iterator[Finding]:
         health = json.loads(settings.home.health(node).read_text())
     except (OSError, ValueError):
         return
-    log = f"see {settings.home.logs} or the terminal that runs it"
+    log = _log_of(settings, health.get("pid"))
     if health.get("errors"):
         what = (
             f"{node}: sample() raised {health['errors']} times beside {health['samples']} samples, last {health['last_error']}"
         )
-        yield Finding("warning", "nodes", what, log)
+        yield Finding("warning", "nodes", what, f"{log} says where")
+    if health.get("refused"):
+        what = f"{node}: {health['refused']} times what it appended was not kept, last {health['last_refused']}"
+        yield Finding("warning", "nodes", what, f"{log} may say more")
     since = health.get("sampling_since")
     if since is not None and time.time() - since > SLOW_SAMPLE:
         what = f"{node}: sample() has not come back for {time.time() - since:.0f} s"
         yield Finding("warning", "nodes", what, "its instrument may hang; stop the node and start it again")
+    elif health.get("missed", 0) > health.get("samples", 0) + health.get("errors", 0):
+        what = f"{node}: sample() takes longer than the node's interval; {health['missed']} times it was not called for that"
+        yield Finding("note", "nodes", what, "give the node a longer interval, or let sample() return sooner")
+
+
+def _log_of(settings: Settings, pid: int | None) -> str:
+    """Where a node's process logs: a file of the site that started it, or the terminal where somebody did."""
+    run = _run(settings)
+    part = next((part for part, its in (run.pids.items() if run else ()) if its == pid), None)
+    return f"{settings.home.logs / part}.log" if part else f"the terminal that runs process {pid}"
 
 
 def _run(settings: Settings) -> Run | None:
@@ -242,26 +291,35 @@ async def ask(settings: Settings) -> list[Finding]:
         return []
     try:
         consumer = await Consumer(settings.consumer(), call_timeout=5).start(patience=5)
+    except WrongCertificate as error:
+        remedy = f"copy the router's own .crossbar/server_cert.pem to {settings.home.certificate}, if it is the right router"
+        return [Finding("error", "router", str(error), remedy)]
     except SisockError as error:
-        return [Finding("error", "router", str(error), "check the credentials and the router's log")]
+        remedy = "check the address and the credentials" if settings.crossbar_host else f"see {settings.home.logs}/router.log"
+        return [Finding("error", "router", str(error), remedy)]
     findings = [Finding("ok", "router", "one gets in as a consumer")]
     try:
         nodes = await consumer.nodes()
         if not nodes:
             findings.append(Finding("warning", "nodes", "none is there", "`sisock run NODE` starts one"))
-        for node in nodes:
-            began = time.monotonic()
-            try:
-                catalogue = await consumer.get_fields(node["name"])
-            except SisockError as error:
-                remedy = f"look into {settings.home.logs}, or start it again"
-                findings.append(Finding("error", "nodes", f"{node['name']} does not answer: {error}", remedy))
-            else:
-                took = (time.monotonic() - began) * 1000
-                findings.append(Finding("ok", "nodes", f"{node['name']} has {len(catalogue.fields)} fields ({took:.0f} ms)"))
-                findings.extend(_sampling(settings, node["name"]))
+        # All at once: a slow node does not keep the others waiting.
+        asked = [Deferred.fromCoroutine(_node(settings, consumer, node["name"])) for node in nodes]
+        for found in await gatherResults(asked, consumeErrors=True):
+            findings += found
     except SisockError as error:
         findings.append(Finding("error", "router", str(error), f"see {settings.home.logs}"))
     finally:
         await consumer.stop()
     return findings
+
+
+async def _node(settings: Settings, consumer: Consumer, name: str) -> list[Finding]:
+    began = time.monotonic()
+    try:
+        catalogue = await consumer.get_fields(name)
+    except SisockError as error:
+        remedy = f"look into {settings.home.logs}, or start it again"
+        return [Finding("error", "nodes", f"{name} does not answer: {error}", remedy), *_sampling(settings, name)]
+    took = (time.monotonic() - began) * 1000
+    what = f"{name} has {len(catalogue.fields)} field{'' if len(catalogue.fields) == 1 else 's'} ({took:.0f} ms)"
+    return [Finding("ok", "nodes", what), *_sampling(settings, name)]

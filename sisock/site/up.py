@@ -30,6 +30,7 @@ LISTENERS = ("ws", "ocs", "bridge")
 READY_WITHIN = 60.0
 # A node that takes longer, or is broken, does not keep the others from being used.
 NODES_WITHIN = 20.0
+BROKEN_AFTER = 3
 
 _REALM = re.compile(r"[A-Za-z][A-Za-z0-9_@.-]{2,254}")
 
@@ -217,6 +218,7 @@ class Site:
             consumer={"authid": router.consumer.authid, "secret": router.consumer.secret},
             server={"authid": router.server.authid, "secret": router.server.secret},
             pids=self.supervisor.pids(),
+            ended=self.supervisor.ended,
         )
 
     def _part_started(self) -> None:
@@ -246,13 +248,17 @@ class Site:
             while (waited := time.monotonic() - began) < READY_WITHIN:
                 missing = await self._still_missing(consumer)
                 nodes_only = not {"router", "bridge"}.intersection(missing)
-                if not missing or (nodes_only and waited > NODES_WITHIN):
+                if not missing or (nodes_only and (waited > NODES_WITHIN or all(map(self._is_broken, missing)))):
                     return missing
                 await sleep(0.1)
         finally:
             await consumer.stop()
         logs = ", ".join(str(self.home.logs / f"{part}.log") for part in missing)
         raise TimedOut(f"{', '.join(missing)} did not come up within {READY_WITHIN:g} s. See {logs}")
+
+    def _is_broken(self, part: str) -> bool:
+        """Whether a part has ended so often that nobody waits for it."""
+        return part in self.supervisor.ended and self.supervisor.ended[part]["times"] >= BROKEN_AFTER
 
     async def _still_missing(self, consumer: Consumer) -> list[str]:
         try:

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+# What a shell starts in the background ignores Ctrl-C, and so would its children; these are stopped by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 HERE = Path(__file__).parent
 SISOCK = str(Path(sys.executable).with_name("sisock"))
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")

@@ -205,6 +205,22 @@ def test_every_type_has_its_form(window, probe):
     assert window.page.locator("td b").count() == 0
 
 
+def test_a_node_that_is_there_but_gives_no_rows_is_told_with_where_to_look(window, site):
+    mute = site.node("probe:Mute")
+    try:
+        window.open("node=mute")
+        notice = window.page.locator(".notice")
+        expect(notice).to_contain_text("mute is here, but has given no rows yet.")
+        expect(notice).to_contain_text("sisock doctor")
+        expect(window.legend("level")).to_contain_text("no rows yet")
+        window.node("sensors").click()
+        expect(window.legend("cpu_load")).to_contain_text("live")
+        expect(notice).to_have_count(0)
+    finally:
+        mute.kill()
+        mute.wait()
+
+
 def test_a_node_of_the_old_kind_is_shown_as_well(window, site):
     run = site.run
     old = site.start(sys.executable, str(HERE / "old_node.py"), run["ws"], run["server"]["secret"])

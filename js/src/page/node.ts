@@ -31,6 +31,8 @@ export class OpenNode {
   /** Tells two apart that were opened by the same name, one after the other. */
   readonly id = ++opened;
   readonly name: string;
+  /** When it was opened, in UNIX seconds. */
+  readonly opened = now();
   readonly catalogue = signal<Catalogue | null>(null);
   readonly newest = signal<Samples | null>(null);
   /** When the node left, in UNIX seconds; null while it is there. */
