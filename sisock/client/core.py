@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 from autobahn.twisted.util import sleep
 
+from sisock import uris
 from sisock.asking import Answered, Question
 from sisock.blocks import Block
 from sisock.client.data import Data, Rows, whole
@@ -154,6 +155,7 @@ class Client(Consumer):
 
     async def described(self, name: str) -> str:
         """The description of a node; UnknownNode, with those of a like name, if it is not there."""
+        uris.check_node_name(name)
 
         async def ask() -> str:
             nodes = {node["name"]: node["description"] for node in await self.nodes()}

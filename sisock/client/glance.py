@@ -80,6 +80,10 @@ async def _line(
     if timeline in answers:
         block = answers[timeline].block
         into.lines.update({name: column.numbers().tolist() for name, column in block.columns.items()})
+        for name, column in block.columns.items():
+            if into.last.get(name) is None and not column.is_null:
+                # The last row of the timeline does not name it.
+                into.last[name] = column.take(column.mask()).to_list()[-1]
 
 
 async def look_around(client: Client, into: list[Seen]) -> None:

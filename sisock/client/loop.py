@@ -86,7 +86,8 @@ class Loop:
     def _found(self) -> None:
         from twisted.internet import reactor
 
-        reactor.addSystemEventTrigger("during", "shutdown", self._fail_pending)
+        # Before the threads of its pool are waited for, as they may wait here.
+        reactor.addSystemEventTrigger("before", "shutdown", self._fail_pending)
 
     def _fail_pending(self) -> None:
         while self._pending:

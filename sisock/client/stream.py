@@ -55,7 +55,7 @@ class Stream:
         """Waits until there is something to take; False at the end. Runs in the reactor's thread."""
         if self._came:
             return True
-        if self.closed:
+        if self.closed or self._client.closed:
             return False
         if self._follower is None:
             self._follower = self._client.follow(self.node, self.fields, to_seconds(self._start))
