@@ -79,7 +79,8 @@ async def _line(
     answers = await client.read(node, Question(names, first, round(newest * MICROS) + 1, max_points=POINTS))
     if timeline in answers:
         block = answers[timeline].block
-        into.lines.update({name: column.numbers().tolist() for name, column in block.columns.items()})
+        numbers = {name: column.numbers().tolist() for name, column in block.columns.items() if column.type != "string"}
+        into.lines.update(numbers)
         for name, column in block.columns.items():
             if into.last.get(name) is None and not column.is_null:
                 # The last row of the timeline does not name it.

@@ -115,7 +115,7 @@ def rows_html(rows: Rows) -> str:
         for name, spec in list(part.fields.items())[: MOST - len(lines)]:
             column = part.block.columns[name]
             ends = [_value(column.take(slice(at, at + 1)).to_list()[0], spec) if len(part) else "" for at in (0, len(part) - 1)]
-            line = "" if spec.type == "string" else sparkline(_thinned(part, name), f"{rows.node}: {name}")
+            line = "" if column.type == "string" else sparkline(_thinned(part, name), f"{rows.node}: {name}")
             lines.append((f"<code>{escape(name)}</code>", *ends, line, escape(spec.description or "")))
     span = f", {iso(float(rows.t[0]))} to {iso(float(rows.t[-1]))}" if len(rows) else ""
     caption = f"<b>{len(rows)} rows of {escape(rows.node)}</b>{escape(span)}"

@@ -20,7 +20,7 @@ def plot(lines: Sequence[Rows], ax: Any, style: Mapping[str, Any]) -> Any:
     from sisock.client.data import needed
 
     pyplot = needed("matplotlib.pyplot")
-    chosen = [(rows, name) for rows in lines for name, spec in rows.fields.items() if spec.type != "string"]
+    chosen = [(rows, name) for rows in lines for name in rows.fields if rows.block.columns[name].type != "string"]
     if not chosen:
         raise InvalidArgument("there is nothing to plot: no field is a number")
     units = list(dict.fromkeys(rows.fields[name].units for rows, name in chosen))

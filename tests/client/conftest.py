@@ -12,6 +12,7 @@ from twisted.internet.threads import deferToThread
 
 import sisock
 from sisock import DataNode, Field, Timeline
+from tests.client.programs import STARTED
 
 T = 1_700_000_000.0
 
@@ -86,3 +87,13 @@ def looping(router):
         return await deferToThread(lambda: asyncio.run(begun()))
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """A program that hangs ends with its test."""
+    yield
+    while STARTED:
+        program = STARTED.pop()
+        if program.code is None:
+            program.transport.signalProcess("KILL")

@@ -39,6 +39,8 @@ def test_whatever_a_node_says_is_text(text, value):
         fields_html(shown, catalogue, glance),
         hub_html(shown, [Seen(shown, shown, 1, 2.0), Seen(shown, shown, problem=shown)], shown),
         Rows(shown, "t", catalogue.fields, Block.of([1.0], {shown: [1.0]}))._repr_html_(),
+        # A field of texts that says it is a number.
+        Rows("n", "t", {shown: Field()}, Block.of([1.0], {shown: [shown]}))._repr_html_(),
         Rows("n", "t", {shown: Field(type="string")}, Block.of([1.0], {shown: [shown]}))._repr_html_(),
     ]
     for html in made:

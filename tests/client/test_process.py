@@ -2,58 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import sys
 
-import pytest
 import pytest_twisted
-from twisted.internet.protocol import ProcessProtocol
 
 from tests.client.conftest import T, token
+from tests.client.programs import Program
 from tests.plain import until
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left():
-    """A program that hangs ends with its test."""
-    yield
-    while STARTED:
-        program = STARTED.pop()
-        if program.code is None:
-            program.transport.signalProcess("KILL")
-
-
-STARTED = []
-
-
-class Program(ProcessProtocol):
-    """A Python program; `code` is its exit status once it has ended."""
-
-    def __init__(self, code, *args, env=None):
-        from twisted.internet import reactor
-
-        self.out, self.err, self.code = "", "", None
-        # passlib, which Autobahn imports, is as it is.
-        warnings = ["-W", "error", "-W", "ignore:'crypt' is deprecated:DeprecationWarning"]
-        command = [sys.executable, *warnings, "-c", code, *args]
-        self.transport = reactor.spawnProcess(self, command[0], command, env={**os.environ, **(env or {})})
-        STARTED.append(self)
-
-    def outReceived(self, data):
-        self.out += data.decode()
-
-    def errReceived(self, data):
-        self.err += data.decode()
-
-    def processEnded(self, reason):
-        self.code = reason.value.exitCode if reason.value.exitCode is not None else -reason.value.signal
-
-    async def done(self, code=0):
-        await until(lambda: self.code is not None, 60)
-        assert self.code == code, self.out + self.err
-        return self.out
 
 
 @pytest_twisted.ensureDeferred

@@ -66,7 +66,7 @@ def test_what_comes_is_printed_until_ctrl_c(run):
 
 
 def test_the_asyncio_program_follows_both_nodes(run):
-    out, err = done(run(*python("asyncio_program.py", "8")))
+    out, err = done(run(*python("asyncio_program.py", "3")))
     assert err == ""
     assert "apex_archive had from -11.07 to 2.98 C\n" in out
     assert "sensors t: " in out
