@@ -117,7 +117,8 @@ class Rows:
             form = pandas.arrays.IntegerArray if kind == "i" else pandas.arrays.BooleanArray
             return form(column.values, ~valid)
 
-        index = pandas.DatetimeIndex(self.time, name="time").tz_localize("UTC")
+        # Of whole numbers no copy is made, as it would be of datetime64.
+        index = pandas.DatetimeIndex(self.block.t, dtype=pandas.DatetimeTZDtype("us", "UTC"), name="time", copy=False)
         frame = pandas.DataFrame({n: series(c) for n, c in self.block.columns.items()}, index=index, copy=False)
         frame.attrs.update(self._about())
         return frame

@@ -79,6 +79,7 @@ def test_without_nulls_numbers_are_numpys_and_not_copied():
     for shared in (frame["temp"].to_numpy(), values["temp"], made["temp"]):
         assert np.shares_memory(shared, block.columns["temp"].values)
     assert np.shares_memory(time, block.t)
+    assert np.shares_memory(frame.index.asi8, block.t)
     frame.loc[frame.index[0], "temp"] = 5.0
     assert frame["temp"].iloc[0] == 5.0
 

@@ -16,23 +16,25 @@ from tests.client.programs import Program
 
 ROW = 16
 READS = """
-import json, resource, sys, time
+import json, re, sys, time
+from pathlib import Path
 import sisock
 
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+def memory(which="VmRSS"):
+    # The system's ru_maxrss would be that of whoever started this.
+    return int(re.search(which + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
 hub = sisock.connect(*sys.argv[1:3])
 counter = hub["counter"]
 # Whatever a first answer loads is there.
 counter.get("n", start=1, end=1_700_000_001).to_pandas().to_numpy()
-before = resident()
+before = memory()
 begun = time.monotonic()
 data = counter.get("n", start=1)
 seconds = time.monotonic() - begun
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = memory("VmHWM")
 frame = data.to_pandas()
-after = resident()
+after = memory()
 n = frame["n"].to_numpy()
 right = bool(n[0] == 0 and n[-1] == len(n) - 1 and (n[1:] - n[:-1] == 1).all())
 print(json.dumps({"rows": len(data), "right": right, "seconds": seconds, "before": before, "peak": peak, "after": after}))
