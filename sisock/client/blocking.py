@@ -50,8 +50,8 @@ def connect(
     CROSSBAR_HOST names, as the user WAMP_USER with WAMP_SECRET. `certificate` is the file of the one to pin for wss.
 
     A call raises TimedOut if nothing of its answer comes for `timeout` seconds. A connection that is lost is made again, and
-    calls wait for it so long, too. Raises NotAuthorized at once if the token is wrong, NotConnected if no site runs, or
-    its router does not answer for `patience` seconds.
+    calls wait for it so long, too. Raises NotAuthorized at once if the token is wrong, WrongCertificate if the certificate
+    is not to be trusted, NotConnected if no site runs, or its router does not answer for `patience` seconds.
     """
     access = access_of(address, token, home=home, certificate=certificate)
     silence, longest = timeout_of(timeout, "timeout"), timeout_of(patience, "patience")

@@ -106,7 +106,8 @@ class Client(Consumer):
             return await client.start(patience)
         except BaseException:
             # Whoever does not want to wait any longer leaves nothing behind.
-            await client.stop()
+            if not client.closed:
+                await client.stop()
             raise
 
     async def joined(self, session: Session) -> None:

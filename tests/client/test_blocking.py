@@ -12,7 +12,17 @@ from twisted.internet.threads import deferToThread
 
 import sisock
 from sisock import DataNode, Field
-from sisock.errors import InvalidArgument, NotAuthorized, NotConnected, TimedOut, TooMuch, UnknownField, UnknownNode, WouldBlock
+from sisock.errors import (
+    InvalidArgument,
+    NotAuthorized,
+    NotConnected,
+    TimedOut,
+    TooMuch,
+    UnknownField,
+    UnknownNode,
+    WouldBlock,
+    WrongCertificate,
+)
 from tests.client.conftest import Counter, T, token
 from tests.plain import until
 
@@ -179,8 +189,8 @@ async def test_a_certificate_is_pinned(fragile):
         with sisock.connect(fragile.ws, token(fragile.consumer), certificate=fragile.home.certificate) as hub:
             assert hub.address.startswith("wss://")
             assert hub.nodes() == []
-        with pytest.raises(NotConnected):
-            sisock.connect(fragile.ws, token(fragile.consumer), patience=0.5)
+        with pytest.raises(WrongCertificate):
+            sisock.connect(fragile.ws, token(fragile.consumer), patience=1e6)
 
     await deferToThread(join)
 
