@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -11,7 +11,15 @@ from twisted.internet.defer import Deferred
 
 from sisock import uris
 from sisock.asking import Answered, Call, Question, Take, ask_arrow, ask_halves, is_old, thinned
-from sisock.errors import NotConnected, SisockError, TimedOut, TooMuch, UnknownNode, WrongCertificate
+from sisock.errors import (
+    NotConnected,
+    PositionLost,
+    SisockError,
+    TimedOut,
+    TooMuch,
+    UnknownNode,
+    WrongCertificate,
+)
 from sisock.fields import Catalogue
 from sisock.following import Follower, Resume
 from sisock.paging import Stretch, read_pages
@@ -151,14 +159,24 @@ class Consumer:
                 take(timeline, block)  # type: ignore[misc]
         return answers
 
-    async def read_all(self, node: str, question: Question, take: Take) -> dict[str, Answered]:
+    async def read_all(
+        self,
+        node: str,
+        question: Question,
+        take: Take,
+        begin: Callable[[Mapping[str, Answered]], None] = lambda _: None,
+        again: Callable[[NotConnected], Awaitable[None]] | None = None,
+    ) -> dict[str, Answered]:
         """All rows of a long range, by pages: each goes to `take` as it comes; the answers hold what is said of them.
 
-        What came after the first call is not in it, so that all pages are of the same position.
+        What came after the first call is not in it, so that all pages are of the same position; PositionLost if the history
+        is another one meanwhile. `begin` is told first about how many rows there are. After a lost connection it waits for
+        `again` and goes on behind what came; without, NotConnected.
         """
         offered = (await self.get_fields(node)).fields
         tails = await self.read(node, replace(question, max_points=1, method="last"))
         answers: dict[str, Answered] = {}
+        begin(tails)
         for timeline, tail in tails.items():
             if tail.position is None:
                 # It keeps no positions, so nothing is gained by pages.
@@ -169,7 +187,8 @@ class Consumer:
                 end = min(question.end, int(tail.block.t[-1]) + 1)
                 first = question.start if tail.first is None else tail.first
                 stretch = Stretch(timeline, tuple(fields), question.start, end, tail.rows, first)
-                await read_pages(self.caller(node), stretch, partial(take, timeline))
+                same = partial(_check_epoch, tail.position.epoch)
+                await read_pages(self.caller(node), stretch, partial(take, timeline), same, again=again)
         return answers
 
     def follow(
@@ -209,6 +228,11 @@ class Consumer:
         if session is None:
             raise NotConnected("No WAMP session")
         return await session.ask(procedure, *args, timeout=self.call_timeout, **kwargs)
+
+
+def _check_epoch(epoch: str, page: Answered) -> None:
+    if page.position is not None and page.position.epoch != epoch:
+        raise PositionLost(f"{page.timeline}: its history is another one than was begun to be read")
 
 
 def _raise(error: Exception) -> None:

@@ -19,6 +19,8 @@
     ├── NotConnected      (ConnectionError)  no session with the router
     ├── WrongCertificate  (ConnectionError)  the router's certificate is not the one that is trusted
     ├── TimedOut          (TimeoutError)     no answer in time
+    ├── WouldBlock        (RuntimeError)     the reactor's own thread may not wait
+    ├── NotInstalled      (ImportError)      an optional package is missing
     ├── PortTaken         (OSError)          another program listens there
     └── SetupError                           the site cannot start as it is set up
 
@@ -166,6 +168,18 @@ class TimedOut(SisockError, TimeoutError):
 
     uri = "sisock.error.timed_out"
     status = 504
+
+
+class WouldBlock(SisockError, RuntimeError):
+    """This is the thread of Twisted's reactor, in which nothing may wait. Await sisock.consumer.Consumer there instead."""
+
+    uri = "sisock.error.would_block"
+
+
+class NotInstalled(SisockError, ImportError):
+    """A package that this needs is not installed. The message says how to install it."""
+
+    uri = "sisock.error.not_installed"
 
 
 class PortTaken(SisockError, OSError):

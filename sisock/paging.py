@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sisock.asking import Answered, Call, Question, ask_arrow
 from sisock.blocks import Block
-from sisock.errors import TooMuch
+from sisock.errors import NotConnected, TooMuch
 
 # Bytes of the first page, and of the longest: a little less than one call may bring.
 FIRST_BYTES = 256 << 10
@@ -35,10 +35,11 @@ async def read_pages(
     take: Callable[[Block], None],
     answered: Callable[[Answered], None] = lambda _: None,
     room: Callable[[], Awaitable[None]] | None = None,
+    again: Callable[[NotConnected], Awaitable[None]] | None = None,
 ) -> None:
     """Reads the rows of a stretch in order; `take` gets blocks as they come, `answered` what each page's answer said.
 
-    `room` is waited for before each page.
+    `room` is waited for before each page, and `again` after a lost connection, which else ends it.
     """
     from twisted.internet import reactor
 
@@ -68,6 +69,13 @@ async def read_pages(
             if last is None:
                 raise
             # What came is whole and in order; the rest is denser than was thought.
+            until = last + 1
+        except NotConnected as error:
+            if again is None:
+                raise
+            await again(error)
+            if last is None:
+                continue
             until = last + 1
         else:
             if stretch.timeline in answers:

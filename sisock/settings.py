@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sisock.errors import NotAuthorized, NotConnected, SetupError
 from sisock.home import Home
@@ -65,20 +66,27 @@ class Settings:
         """Where nodes keep their history: a path, or `postgresql://...`."""
         return self.store_address or str(self.home.path / "history.db")
 
-    def consumer(self, authid: str = CONSUMER) -> Access:
-        """How to join as a consumer: the site in the home, or the router that CROSSBAR_HOST names."""
+    def consumer(self, authid: str = CONSUMER, *, web: bool = False) -> Access:
+        """How to join as a consumer: the site in the home, or the router that CROSSBAR_HOST names.
+
+        With `web` it is the WebSocket in any case, whose pings end a connection that is dead: all who follow use it.
+        """
         self._check_user()
         if self.crossbar_host:
             return self._remote()
         run = self.home.run()
         if run is None:
-            raise NotConnected(f"no site runs in {self.home.path}. Start one with `sisock up`, or name its folder with --home.")
+            raise NotConnected(
+                f"no site runs in {self.home.path}. Start one with `sisock up`, or name its folder with SISOCK_HOME or --home."
+            )
+        url = run.ws if web else run.local
+        pinned = Path(run.certificate) if run.certificate and url.startswith("wss:") else None
         if self.user and self.secret:
-            return Access(run.local, self.user, self.secret, run.realm)
+            return Access(url, self.user, self.secret, run.realm, pinned)
         user = self.home.users.get(authid)
         if user is None:
             raise NotAuthorized(f"there is no user {authid!r} in {self.home.users.path} any more; `sisock up` makes it anew.")
-        return Access(run.local, user.authid, user.secret, run.realm)
+        return Access(url, user.authid, user.secret, run.realm, pinned)
 
     def node(self, name: str) -> Access:
         """How a node of that name joins: as a user of its own in the home's site, or as WAMP_USER elsewhere."""
