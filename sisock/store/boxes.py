@@ -8,6 +8,7 @@ What a process left in its file the next one hands over.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +21,18 @@ from typing import Any, Self
 from uuid import uuid4
 
 from sisock.blocks import Block
+from sisock.errors import StoreDamaged, StoreFull
 from sisock.positions import Position
 from sisock.store.committer import Mark
 from sisock.store.database import Database, Tx
 from sisock.store.lines import Line
 from sisock.store.packing import pack, unpack
 from sisock.times import now
+
+log = logging.getLogger(__name__)
+
+# Bytes of a file above which it is made anew when nothing waits in it.
+LARGE = 16 << 20
 
 _COLUMNS = "timeline, epoch, seq, box, number, names, data"
 _BLOCK = (
@@ -45,13 +52,16 @@ _TABLES = {
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A block that waits: its place in the file, the position that was acknowledged, and its id."""
+    """A block that waits: its place in the file, the position that was acknowledged, and its id.
+
+    A block that cannot be read any more is the error that says so.
+    """
 
     key: int
     timeline: str
     position: Position
     mark: Mark
-    block: Block
+    block: Block | StoreDamaged
 
 
 class Box:
@@ -63,12 +73,7 @@ class Box:
         self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             flock(self._lock, LOCK_EX | LOCK_NB)
-            self._file = Database(self.path, pool=2)
-            try:
-                self._open()
-            except BaseException:
-                self._file.close()
-                raise
+            self._file = self._opened()
         except BaseException:
             os.close(self._lock)
             raise
@@ -78,24 +83,39 @@ class Box:
         """A file of this folder for this process, and the others there that no process has open now."""
         found: list[Self] = []
         for path in sorted(folder.glob("*.db")):
-            with suppress(BlockingIOError):
+            try:
                 found.append(cls(path))
+            except BlockingIOError:
+                continue
+            except StoreDamaged as error:
+                # It stays as it is, for whoever mends it; `sisock doctor` names it.
+                log.error("%s is left as it is, and another file is begun: %s", path, error)
         # The one with the most in it knows the most; the others need only be handed over.
         found.sort(key=lambda box: box.waiting, reverse=True)
         for number in count(1):
             if found:
                 break
-            with suppress(BlockingIOError):
+            with suppress(BlockingIOError, StoreDamaged):
                 found.append(cls(folder / f"{number}.db"))
         return found[0], found[1:]
 
-    def _open(self) -> None:
-        with self._file.writing() as tx:
-            for table, columns in _TABLES.items():
-                tx.run(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-            state = dict(tx.rows("SELECT name, value FROM state"))
-            known = tx.rows("SELECT timeline, seq, newest, kinds FROM known")
-            self.waiting, self.refused = (int(tx.known(f"SELECT count(*) FROM {table}")[0]) for table in ("waiting", "refused"))
+    def _opened(self) -> Database:
+        """Opens the file, makes its tables where there are none, and reads what is known."""
+        file = Database(self.path, pool=2)
+        try:
+            with file.writing() as tx:
+                for table, columns in _TABLES.items():
+                    tx.run(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+                state = dict(tx.rows("SELECT name, value FROM state"))
+                known = tx.rows("SELECT timeline, seq, newest, kinds FROM known")
+                self.waiting, self.refused = (
+                    int(tx.known(f"SELECT count(*) FROM {table}")[0]) for table in ("waiting", "refused")
+                )
+        except BaseException:
+            file.close()
+            raise
+        # Up to where blocks are handed over that could not be crossed off, since the disk is full.
+        self._handed = 0
         self.runs: list[str] = json.loads(state.get("runs", "[]"))
         self.moved = bool(state.get("moved"))
         self.since = float(state["since"]) if state.get("since") else None
@@ -106,12 +126,11 @@ class Box:
             name: Line(0, name, self.epoch, seq if exact else 0, newest=newest, kinds=json.loads(kinds))
             for name, seq, newest, kinds in known
         }
+        return file
 
     def add_run(self, run: str) -> None:
-        """Notes the id of a run of the outbox before it gives a block its number."""
+        """Notes the id of a run of the outbox, which the file knows before the database hears of it."""
         self.runs = [*self.runs, run]
-        with self._file.writing() as tx:
-            _set(tx, "runs", json.dumps(self.runs))
 
     def put(self, blocks: Sequence[tuple[str, Position, Mark, Block]], lines: Mapping[str, Line], epoch: str) -> None:
         """Commits blocks, durably, and how far these lines came with them."""
@@ -127,6 +146,7 @@ class Box:
             _know(tx, lines.values())
             _set(tx, "epoch", epoch)
             _set(tx, "since", repr(since))
+            _set(tx, "runs", json.dumps(self.runs))
         self.since = since
         self.waiting += len(blocks)
 
@@ -140,32 +160,40 @@ class Box:
     def first(self, most: int, most_bytes: int) -> list[Kept]:
         """The blocks that wait longest: at most so many, and one at least."""
         with self._file.reading() as tx:
-            sizes = tx.rows("SELECT id, length(data) FROM waiting ORDER BY id LIMIT ?", most)
+            sizes = tx.rows("SELECT id, length(data) FROM waiting WHERE id > ? ORDER BY id LIMIT ?", self._handed, most)
             upto, held = 0, 0
             for key, size in sizes:
                 held += size
                 if upto and held > most_bytes:
                     break
                 upto = key
-            rows = tx.rows(f"SELECT id, {_COLUMNS} FROM waiting WHERE id <= ? ORDER BY id", upto)
+            rows = tx.rows(f"SELECT id, {_COLUMNS} FROM waiting WHERE id > ? AND id <= ? ORDER BY id", self._handed, upto)
         return [
-            Kept(key, timeline, Position(epoch, seq), Mark(box, number), unpack(data, dict(enumerate(json.loads(names)))))
+            Kept(key, timeline, Position(epoch, seq), Mark(box, number), _block(data, names))
             for key, timeline, epoch, seq, box, number, names, data in rows
         ]
 
     def done(self, upto: int, count: int, refused: Sequence[tuple[int, str]], *, moved: bool) -> None:
-        """Crosses off `count` blocks up to a place; those that the database refused are kept beside, with the reason."""
-        with self._file.writing() as tx:
-            for key, reason in refused:
-                tx.run(
-                    f"INSERT INTO refused ({_COLUMNS}, reason) SELECT {_COLUMNS}, ? FROM waiting WHERE id = ?",
-                    *(reason, key),
-                )
-            tx.run("DELETE FROM waiting WHERE id <= ?", upto)
-            if moved:
-                _set(tx, "moved", "1")
-            if count == self.waiting:
-                _set(tx, "since", "")
+        """Crosses off `count` blocks up to a place; those that the database refused are kept beside, with the reason.
+
+        A full disk does not keep what waits from being handed over: then it is only remembered how far that came.
+        """
+        try:
+            with self._file.writing() as tx:
+                for key, reason in refused:
+                    tx.run(
+                        f"INSERT INTO refused ({_COLUMNS}, reason) SELECT {_COLUMNS}, ? FROM waiting WHERE id = ?",
+                        *(reason, key),
+                    )
+                tx.run("DELETE FROM waiting WHERE id <= ?", upto)
+                if moved:
+                    _set(tx, "moved", "1")
+                if count == self.waiting:
+                    _set(tx, "since", "")
+        except StoreFull:
+            if refused:
+                raise
+            self._handed = upto
         self.moved = self.moved or moved
         self.refused += len(refused)
         self.waiting -= count
@@ -173,12 +201,24 @@ class Box:
             self.since = None
 
     def settle(self, runs: list[str]) -> None:
-        """Notes that nothing waits, that the database counts alone from here on, and which ids it still may know."""
+        """Notes that nothing waits, that the database counts alone from here on, and which ids it still may know.
+
+        A file that has grown is made anew, which gives its room back.
+        """
+        if not self.refused and (self._handed or self.path.stat().st_size > LARGE):
+            self._file.close()
+            self._unlink()
+            self._file = self._opened()
         with self._file.writing() as tx:
             _set(tx, "runs", json.dumps(runs))
             _set(tx, "moved", "")
             _set(tx, "epoch", "")
         self.runs, self.moved = runs, False
+
+    def _unlink(self) -> None:
+        # The file before its log, which is nothing without it.
+        for path in (self.path, *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm"))):
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Closes the file, and lets others have it."""
@@ -189,8 +229,7 @@ class Box:
         """Closes the file and deletes it, if nothing that anybody may miss is in it."""
         self._file.close()
         if not self.waiting and not self.refused:
-            for path in (self.path, *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm"))):
-                path.unlink(missing_ok=True)
+            self._unlink()
             self.path.with_suffix(".lock").unlink(missing_ok=True)
         os.close(self._lock)
 
@@ -218,6 +257,13 @@ def contents(folder: Path) -> Contents:
                 if "no such table" not in str(error):
                     raise
     return Contents(waiting, min(since, default=None), refused)
+
+
+def _block(data: bytes, names: str) -> Block | StoreDamaged:
+    try:
+        return unpack(data, dict(enumerate(json.loads(names))))
+    except StoreDamaged as error:
+        return error
 
 
 def _know(tx: Tx, lines: Iterable[Line]) -> None:

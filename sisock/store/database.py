@@ -180,6 +180,9 @@ class Database:
 
     def raise_named(self, error: BaseException) -> None:
         """Raises the store's error for a driver's; does nothing for any other."""
+        if isinstance(error, SystemError):
+            # psycopg2 raises it where a COPY broke off with the connection; what happened stands behind it.
+            error = error.__cause__ or error.__context__ or error
         if isinstance(error, PoolTimeout):
             raise Busy(f"all connections to the store were in use for {BUSY_SECONDS} s; ask again in a moment") from error
         if isinstance(error, DBAPIError):

