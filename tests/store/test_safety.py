@@ -80,6 +80,8 @@ def killed_often(address, kills, seed=0):
         pending = kill(address, number, choice.randrange(2, 400), model, times)
         if model.rows or pending:
             holds(address, model, pending)
+    # How many acts were begun and acknowledged, of each kind.
+    print(f"{kills} kills, begun and acknowledged: {times}")
     assert {"append", "late", "delete", "compact", "retain"} <= set(times)
 
 
