@@ -43,10 +43,16 @@ class Tenure:
 
 
 def take(store: Store, name: str, writer: Writer, has_name: HasName, mine: int | None = None) -> NodeHistory | None:
-    """The node's history, to write; None while that is another's. `mine` is the number of the lease that one had."""
+    """The node's history, to write; None while that is another's. `mine` is the number of the lease that one had.
+
+    LostLease if another process took both the name and that lease.
+    """
     for _ in range(TRIES):
         held = store.tenure(name)
-        if not may_take(held, writer, has_name(), mine):
+        named = has_name()
+        if not may_take(held, writer, named, mine):
+            if named is False and mine is not None and held is not None and held.number != mine:
+                raise LostLease(f"another process writes the history of {name!r} now. Stop one of the two.")
             return None
         try:
             return store.node(name, writer=writer, after=0 if held is None else held.number)

@@ -245,6 +245,9 @@ class Outbox:
         if self._answer is not None and self._answer.done():
             answer, self._answer = self._answer, None
             self._next_try = monotonic() + self._retry
+            if isinstance(error := answer.exception(), LostLease):
+                # What waits stays in the file, and nothing more is taken in.
+                self._lost = error
             self._guarded(lambda: self._reached(answer.result()))
             if self._replay is None:
                 self._begun.set()

@@ -234,6 +234,34 @@ def test_a_node_whose_database_was_away_during_a_takeover_does_not_take_the_leas
     assert set(times(server.address)) >= {0, 2, 13, 14}
 
 
+def test_one_that_wakes_without_its_name_is_told_and_leaves(server, made):
+    named, asked = {"me": None}, threading.Event()
+    asked.set()
+    first = made(server.address, ME, "here", has_name=lambda: asked.wait() and named["me"])
+    first.append("t", row(0)).result(30)
+    server.kill()
+    # It sleeps between the number and the name.
+    asked.clear()
+    waits = first.append("t", row(1)).result(30)
+    server.start()
+    with Store.open(server.address) as store:
+        store.node("roof", writer=OTHER).append("t", row(2)).result(30)
+        asked.set()
+        # It may have the name still, for all it knows: it goes on beside.
+        first.append("t", row(3)).result(30)
+        named["me"] = False
+        first.named()
+        until(lambda: "another process writes" in (first.keeping.away or ""))
+        with pytest.raises(LostLease):
+            first.append("t", row(4)).result(30)
+    first.close()
+    # What was acknowledged is handed over by the next start that has the name.
+    again = made(server.address, Writer("me", 2), "here", has_name=lambda: True)
+    until(lambda: not again.keeping.away)
+    assert times(server.address) == [0, 1, 2, 3]
+    assert again.append("t", row(5)).result(30).epoch != waits.epoch
+
+
 HERE = "no-such-host 1"
 
 
