@@ -39,7 +39,7 @@ test: setup ## Run every test.
 	$(BIN)/python -m pytest tests/browser
 
 soak: setup ## Run the long forms of the tests.
-	$(BIN)/python -m pytest -m soak --timeout 3600
+	$(BIN)/python -m pytest -m soak --timeout 3600 -rP
 
 bench: setup ## Measure the store beside its baselines, 5 minutes; writes build/bench.json.
 	@mkdir -p build

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any, TypedDict
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from sisock.errors import SetupError
@@ -122,17 +122,17 @@ class Home:
         """Instance (a UUID) of a node in this home and the number of this start of it, counted up at each call."""
         self.make()
         path = self.path / "nodes" / f"{_file_name(node)}.json"
-        with path.open("a+") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
             flock(file, LOCK_EX)
-            file.seek(0)
             try:
                 known = json.loads(file.read())
                 instance, start = str(known["instance"]), int(known["start"]) + 1
             except (ValueError, KeyError, TypeError):
                 instance, start = str(uuid4()), 1
+            # Over what stood there: on a full disk a file that is emptied first may stay empty.
             file.seek(0)
+            file.write(json.dumps({"instance": instance, "start": start}))
             file.truncate()
-            json.dump({"instance": instance, "start": start}, file)
         return instance, start
 
     def starts(self, node: str) -> int:
@@ -142,9 +142,18 @@ class Home:
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
+    def outbox(self, node: str) -> Path:
+        """The folder in which a node's rows wait for a database that is away."""
+        return self.path / "nodes" / f"{_file_name(node)}.outbox"
+
+    def outboxes(self) -> dict[str, Path]:
+        """The folders of all outboxes, by their nodes' names as files have them."""
+        found = (self.path / "nodes").glob("*.outbox")
+        return {unquote(path.name.removesuffix(".outbox")): path for path in sorted(found)}
+
     def health(self, node: str) -> Path:
         """The file in which a node's process tells how its sampling goes."""
-        return self.path / "nodes" / f"{quote(node, safe='')}.health.json"
+        return self.path / "nodes" / f"{_file_name(node)}.health.json"
 
     def write_run(self, run: Run) -> None:
         """Writes run.json, for its owner alone."""

@@ -251,9 +251,13 @@ class Hub(QuietSession):
         """Whether the node's holder answers get_fields in time; an error of the node's own is an answer, too."""
         from twisted.internet import reactor
 
-        asked = self.call(uris.get_fields(name), -1.0, 0.0, options=CallOptions(timeout=ALIVE_WITHIN + 1))
+        # The call itself is not given up: the router answers it when the holder's session ends, and could not end it if
+        # nobody waited for that answer any more.
+        answered: Deferred[Any] = Deferred()
+        asked = self.call(uris.get_fields(name), -1.0, 0.0, options=CallOptions(timeout=60 * ALIVE_WITHIN))
+        asked.addBoth(lambda result: None if answered.called else answered.callback(result))
         try:
-            await asked.addTimeout(ALIVE_WITHIN, reactor)
+            await answered.addTimeout(ALIVE_WITHIN, reactor)
         except DeferredTimeout:
             return False
         except ApplicationError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from twisted.internet.threads import deferToThread
 
 from sisock.cli.completion import installed_nodes
 from sisock.cli.options import home_option, json_option, settings
-from sisock.errors import SisockError, Superseded
+from sisock.errors import Superseded
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT
 from sisock.times import now
 from sisock.uris import REALM
 from sisock.users import write_private
+
+log = logging.getLogger(__name__)
 
 # Seconds between two looks at whether a node's health has changed.
 HEALTH_EVERY = 2.0
@@ -119,7 +121,8 @@ def _run_node(node: str) -> None:
     from sisock.naming import Identity
     from sisock.plugins import find_node
     from sisock.serving import NodeService
-    from sisock.store import Store
+    from sisock.store.lasting import open_history
+    from sisock.store.leases import Writer
 
     environment = settings()
     # A node finds its own files in the home.
@@ -127,9 +130,15 @@ def _run_node(node: str) -> None:
     made = find_node(node)()
     log_to_stderr()
     environment.home.make()
-    store = Store.open(environment.store)
-    made.history = history = store.node(made.name)
-    service = NodeService(made, environment.node(made.name), Identity(*environment.home.identity(made.name)))
+    identity = Identity(*environment.home.identity(made.name))
+
+    def keeping(told: Any) -> None:
+        made.health.keeping = told
+
+    writer = Writer(identity.instance, identity.start)
+    folder = environment.home.outbox(made.name)
+    made.history, close = open_history(environment.store, made.name, writer, folder, keeping)
+    service = NodeService(made, environment.node(made.name), identity)
     told = LoopingCall(_HealthFile(made.health, environment.home.health(made.name)).tell)
 
     async def start() -> Any:
@@ -139,10 +148,7 @@ def _run_node(node: str) -> None:
 
     async def stop() -> None:
         await service.stop()
-        with suppress(SisockError):
-            # Whoever has taken over by now need not be told.
-            await deferToThread(history.release)
-        await deferToThread(store.close)
+        await deferToThread(close)
 
     serve(start, stop)
 
@@ -153,6 +159,7 @@ class _HealthFile:
     def __init__(self, health: Any, path: Path) -> None:
         self._health, self._path = health, path
         self._told: dict[str, Any] | None = None
+        self._failed = False
 
     def tell(self) -> None:
         health = asdict(self._health)
@@ -161,8 +168,15 @@ class _HealthFile:
         health["sampling_since"] = since if since is not None and now() - since > HEALTH_EVERY else None
         changed = {name: value for name, value in health.items() if name != "samples"}
         if changed != self._told:
-            write_private(self._path, json.dumps({**health, "pid": os.getpid()}))
-            self._told = changed
+            try:
+                write_private(self._path, json.dumps({**health, "pid": os.getpid()}))
+            except OSError as error:
+                # A full disk is no reason to leave: readers still are answered.
+                if not self._failed:
+                    log.warning("%s cannot be written: %s", self._path, error.strerror)
+                self._failed = True
+            else:
+                self._told, self._failed = changed, False
 
 
 def _run_script(script: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import socket
+import sqlite3
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from sisock.errors import SisockError, WrongCertificate
 from sisock.home import Run
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT, Settings
 from sisock.site import ports
+from sisock.times import iso
 
 Level = Literal["ok", "note", "warning", "error"]
 
@@ -37,6 +39,8 @@ SLOW_SAMPLE = 20.0
 # A part that ended so lately (seconds) is told of, and one that ended more often than this is broken.
 RESTLESS_FOR = 300.0
 TOO_OFTEN = 3
+# Seconds that a database has to answer.
+LOOKS_FOR = 3
 
 # Releases that do not work together (measured).
 CROSSBAR = "26.10.1"
@@ -60,6 +64,7 @@ def look(settings: Settings) -> list[Finding]:
         _users,
         _versions,
         _disk,
+        _store,
         _clock,
         _environment,
         _certificate,
@@ -120,6 +125,41 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         free = shutil.disk_usage(place).free
         level: Level = "error" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
         yield Finding(level, "disk", f"{free / 1e9:.1f} GB are free in {place}", None if level == "ok" else "make room there")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    """Whether the database of the nodes' histories is there, and what waits for it on this machine's disk."""
+    from sisock.store.boxes import contents
+    from sisock.store.database import Database
+
+    try:
+        database = Database(settings.store, pool=1, patience=LOOKS_FOR)
+    except SisockError as error:
+        yield Finding("error", "store", str(error), "set SISOCK_STORE to a file, or to postgresql://user@host/database")
+        return
+    if database.path is None or database.path.exists():
+        try:
+            with database.reading() as tx:
+                tx.one("SELECT 1")
+        except SisockError as error:
+            remedy = "bring it back; until then nodes keep their rows on this machine's disk, and hand them over by themselves"
+            yield Finding("error", "store", str(error), remedy if database.path is None else "sisock store check")
+        else:
+            yield Finding("ok", "store", f"{database.shown} answers")
+    database.close()
+    for node, folder in settings.home.outboxes().items():
+        try:
+            held = contents(folder)
+        except (OSError, sqlite3.Error) as error:
+            yield Finding("error", "store", f"{folder} cannot be read: {error}", "keep it: rows of the node wait there")
+            continue
+        if held.waiting:
+            since = "" if held.since is None else f" since {iso(held.since)}"
+            what = f"{node}: {held.waiting} blocks wait on this machine's disk for the database{since}"
+            yield Finding("warning", "store", what, "the node hands them over when the database is back and it has its name")
+        if held.refused:
+            what = f"{node}: {held.refused} blocks were refused by the database and stand in {folder}"
+            yield Finding("warning", "store", what, "their table `refused` has the reasons")
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:
@@ -252,6 +292,12 @@ def _sampling(settings: Settings, node: str) -> Iterator[Finding]:
     if health.get("refused"):
         what = f"{node}: {health['refused']} times what it appended was not kept, last {health['last_refused']}"
         yield Finding("warning", "nodes", what, f"{log} may say more")
+    keeping = health.get("keeping") or {}
+    if keeping.get("away"):
+        since = "" if keeping["since"] is None else f" since {iso(keeping['since'])}"
+        what = f"{node}: its database is away{since}, and {keeping['waiting']} blocks wait here for it: {keeping['away']}"
+        yield Finding("warning", "nodes", what, "nothing is lost; bring the database back, and they are handed over")
+    # A row that a clock made late is kept all the same.
     since = health.get("sampling_since")
     if since is not None and time.time() - since > SLOW_SAMPLE:
         what = f"{node}: sample() has not come back for {time.time() - since:.0f} s"
