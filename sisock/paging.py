@@ -1,7 +1,7 @@
 """Paging: a long range is read by calls of half a second each, so that nothing on the way holds much of it.
 
-Two calls are on their way: the next page is asked for when the first rows of a page are there, so that the line does
-not fall silent between them. Its blocks wait until it is their turn.
+The next page is asked for when little is left of one, so that the line does not fall silent between them. Its blocks
+wait until it is their turn.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from sisock.asking import Answered, Call, Question, ask_arrow
 from sisock.blocks import Block
 from sisock.errors import NotConnected, TooMuch
 
-# Bytes of the first page, and of the longest: two of them are less than the router holds for a reader.
+# Bytes of the first page, and of the longest, which with what is left of another is less than the router holds for a reader.
 FIRST_BYTES = 256 << 10
-MOST_BYTES = 8 << 20
+MOST_BYTES = 14 << 20
+# Bytes that are left of a page when the next one is asked for; earlier, the node would read both at once for nothing.
+LEFT_BYTES = 1 << 20
 # Seconds that a page should take, and how much longer than the one before it may be.
 SECONDS = 0.5
 GROWTH = 8
@@ -54,7 +56,7 @@ async def read_pages(
     pages: deque[_Page] = deque()
 
     def ask(start: int, end: int, reach: int) -> _Page:
-        return _Page(call, Question(stretch.fields, start, end), reach, plan.row_bytes)
+        return _Page(call, Question(stretch.fields, start, end), reach, plan)
 
     async def ask_next() -> None:
         if room is not None:
@@ -66,8 +68,8 @@ async def read_pages(
             if not pages:
                 await ask_next()
             page = pages[0]
-            await page.begins
             page.flow(take)
+            await page.nears_end
             plan.learn(page)
             if plan.more and len(pages) == 1:
                 await ask_next()
@@ -99,7 +101,7 @@ class _Plan:
         self._at, self._end = stretch.start, stretch.end
         # Nothing is before the first row.
         self._reach = max(stretch.start, stretch.first)
-        self._target, self._longest = float(FIRST_BYTES), float(GROWTH * FIRST_BYTES)
+        self.target, self._longest = float(FIRST_BYTES), float(GROWTH * FIRST_BYTES)
         # Of how many microseconds a byte is, as far as is known.
         self._per_byte = max(1, stretch.end - self._reach) / max(1, stretch.rows * self.row_bytes)
         # When the page before came to its end: until then the line was not this one's alone.
@@ -113,43 +115,43 @@ class _Plan:
     def next(self) -> tuple[int, int, int]:
         """Start and end of the next page, and where its rows begin."""
         start, reach = self._at, self._reach
-        self._at = self._reach = min(self._end, reach + max(1, round(self._target * self._per_byte)))
+        self._at = self._reach = min(self._end, reach + max(1, round(self.target * self._per_byte)))
         return start, self._at, reach
 
     def learn(self, page: _Page) -> None:
-        """Takes in what has come of a page, once when its first rows are there and once when it has ended."""
+        """Takes in what has come of a page, once when it nears its end and once when it has ended."""
         if page.learned:
             return
         page.learned = page.ended
         present = _seconds()
         if page.last is not None:
             per_byte = max(1, (page.end if page.whole else page.last) - page.reach) / page.taken
-            # Of the first rows alone one does not know whether those behind them are as sparse.
+            # As long as there is more one does not know whether that is as sparse.
             self._per_byte = per_byte if page.ended else min(per_byte, self._per_byte)
         elif page.whole:
             # A gap: the next page reaches further.
             self._per_byte *= GROWTH
-        if page.last is not None and (page.ended or not self._free):
-            speed = page.taken / max(1e-3, present - max(page.asked, self._free))
-            self._target = min(MOST_BYTES, self._longest, SECONDS * speed)
-        if page.ended:
+        if page.last is not None:
             self._longest = max(self._longest, GROWTH * page.taken)
+            speed = page.taken / max(1e-3, present - max(page.asked, self._free))
+            self.target = min(MOST_BYTES, self._longest, SECONDS * speed)
+        if page.ended:
             self._free = present
 
 
 class _Page:
     """A page that is on its way. Its blocks wait until they may `flow`."""
 
-    def __init__(self, call: Call, question: Question, reach: int, row_bytes: int) -> None:
+    def __init__(self, call: Call, question: Question, reach: int, plan: _Plan) -> None:
         self.start, self.end, self.reach = question.start, question.end, reach
         self.last: int | None = None
         self.taken = 0
         self.asked = _seconds()
         # All its rows are there; all that it tells is known.
         self.whole = self.learned = False
-        # Fires with its first rows, or when it has come to its end in any way.
-        self.begins: Deferred[None] = Deferred()
-        self._row_bytes = row_bytes
+        # Fires when there are rows and little is left, or when it has come to its end in any way.
+        self.nears_end: Deferred[None] = Deferred()
+        self._row_bytes, self._enough = plan.row_bytes, plan.target - LEFT_BYTES
         self._waiting: list[Block] = []
         self._take: Callable[[Block], None] = self._waiting.append
         self.ends = Deferred.fromCoroutine(ask_arrow(call, question, self._came))
@@ -177,16 +179,17 @@ class _Page:
             self.last = int(block.t[-1])
             self.taken += len(block) * self._row_bytes
             self._take(block)
-            self._begin()
+            if self.taken >= self._enough:
+                self._near()
 
     def _ended(self, result: Any) -> Any | Failure:
         self.whole = not isinstance(result, Failure)
-        self._begin()
+        self._near()
         return result
 
-    def _begin(self) -> None:
-        if not self.begins.called:
-            self.begins.callback(None)
+    def _near(self) -> None:
+        if not self.nears_end.called:
+            self.nears_end.callback(None)
 
 
 def _seconds() -> float:

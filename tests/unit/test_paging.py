@@ -8,10 +8,10 @@ from twisted.internet.defer import Deferred
 from sisock import arrow
 from sisock.blocks import Block, Column, concat
 from sisock.errors import NodeFailed, NotConnected, TooMuch
-from sisock.paging import MOST_BYTES, Stretch, read_pages
+from sisock.paging import LEFT_BYTES, MOST_BYTES, Stretch, read_pages
 from sisock.times import MICROS
 
-ROWS = 200_000
+ROWS = 1_000_000
 FIRST = 1_700_000_000 * MICROS
 T = FIRST + np.arange(ROWS) * 1000
 ALL = Block(T, {"x": Column(np.arange(ROWS, dtype=float))})
@@ -69,7 +69,7 @@ class Reading:
             waiting[0].all()
 
 
-def test_the_next_page_is_asked_for_when_a_page_begins_and_waits_for_its_turn():
+def test_the_next_page_is_asked_for_when_little_is_left_of_one_and_waits_for_its_turn():
     reading = Reading()
     (one,) = reading.asked
     one.send(one.block.take(slice(10)))
@@ -86,7 +86,22 @@ def test_the_next_page_is_asked_for_when_a_page_begins_and_waits_for_its_turn():
     assert concat(reading.taken) == ALL
 
 
-def test_pages_are_never_longer_than_half_of_what_the_router_holds():
+def test_of_a_long_page_much_has_to_come_first():
+    reading = Reading()
+    while not any(len(asked.block) * 16 > 1.5 * LEFT_BYTES for asked in reading.asked):
+        next(asked for asked in reading.asked if not asked.answered.called).all()
+    (asked,) = (asked for asked in reading.asked if not asked.answered.called)
+    there = len(reading.asked)
+    enough = len(asked.block) - LEFT_BYTES // 16
+    asked.send(asked.block.take(slice(enough - 5000)))
+    assert len(reading.asked) == there
+    asked.send(asked.block.take(slice(enough - 5000, enough + 5000)))
+    assert len(reading.asked) == there + 1
+    reading.done.addErrback(lambda _: None)
+    reading.done.cancel()
+
+
+def test_pages_are_never_longer_than_the_router_holds():
     reading = Reading()
     reading.finish()
     assert concat(reading.taken) == ALL
