@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from sisock.asking import Answered, Call, Question, ask_arrow
 from sisock.blocks import Block
 from sisock.errors import NotConnected, TooMuch
+from sisock.requests import text_size
 
 # Bytes of the first page, and of the longest, which with what is left of another is less than the router holds for a reader.
 FIRST_BYTES = 256 << 10
@@ -56,7 +57,7 @@ async def read_pages(
     pages: deque[_Page] = deque()
 
     def ask(start: int, end: int, reach: int) -> _Page:
-        return _Page(call, Question(stretch.fields, start, end), reach, plan)
+        return _Page(call, Question(stretch.fields, start, end), reach)
 
     async def ask_next() -> None:
         if room is not None:
@@ -97,13 +98,12 @@ class _Plan:
     """How long the next page is, by how fast and how dense those before it came."""
 
     def __init__(self, stretch: Stretch) -> None:
-        self.row_bytes = 8 * (1 + len(stretch.fields))
         self._at, self._end = stretch.start, stretch.end
         # Nothing is before the first row.
         self._reach = max(stretch.start, stretch.first)
         self.target, self._longest = float(FIRST_BYTES), float(GROWTH * FIRST_BYTES)
-        # Of how many microseconds a byte is, as far as is known.
-        self._per_byte = max(1, stretch.end - self._reach) / max(1, stretch.rows * self.row_bytes)
+        # Of how many microseconds a byte is, as far as is known: of texts one only knows when some are there.
+        self._per_byte = max(1, stretch.end - self._reach) / max(1, stretch.rows * 8 * (1 + len(stretch.fields)))
         # When the page before came to its end: until then the line was not this one's alone.
         self._free = 0.0
 
@@ -142,7 +142,7 @@ class _Plan:
 class _Page:
     """A page that is on its way. Its blocks wait until they may `flow`."""
 
-    def __init__(self, call: Call, question: Question, reach: int, plan: _Plan) -> None:
+    def __init__(self, call: Call, question: Question, reach: int) -> None:
         self.start, self.end, self.reach = question.start, question.end, reach
         self.last: int | None = None
         self.taken = 0
@@ -151,7 +151,6 @@ class _Page:
         self.whole = self.learned = False
         # Fires when there are rows and little is left, or when it has come to its end in any way.
         self.nears_end: Deferred[None] = Deferred()
-        self._row_bytes, self._enough = plan.row_bytes, plan.target - LEFT_BYTES
         self._waiting: list[Block] = []
         self._take: Callable[[Block], None] = self._waiting.append
         self.ends = Deferred.fromCoroutine(ask_arrow(call, question, self._came))
@@ -177,9 +176,10 @@ class _Page:
     def _came(self, _: str, block: Block) -> None:
         if len(block):
             self.last = int(block.t[-1])
-            self.taken += len(block) * self._row_bytes
+            self.taken += _size(block)
             self._take(block)
-            if self.taken >= self._enough:
+            # As much is left as what came lets one think.
+            if (self.end - self.last) * self.taken <= LEFT_BYTES * (self.last - self.reach):
                 self._near()
 
     def _ended(self, result: Any) -> Any | Failure:
@@ -196,3 +196,9 @@ def _seconds() -> float:
     from twisted.internet import reactor
 
     return float(reactor.seconds())
+
+
+def _size(block: Block) -> int:
+    """About how many bytes a block took on its way."""
+    texts = sum(text_size(column.to_list()) for column in block.columns.values() if column.type == "string")
+    return 8 * len(block) * (1 + len(block.columns)) + texts

@@ -101,6 +101,20 @@ def test_of_a_long_page_much_has_to_come_first():
     reading.done.cancel()
 
 
+def test_texts_count_with_their_length():
+    texts = np.array(["x" * 900] * ROWS, object)
+    reading = Reading(Block(T, {"x": Column(texts)}))
+    one = reading.asked[0]
+    # It was thought to be 256 kB; it is not near its end while megabytes are left.
+    one.send(one.block.take(slice(100)))
+    assert len(reading.asked) == 1
+    one.send(one.block.take(slice(100, None)))
+    (two,) = reading.asked[1:]
+    assert len(two.block) * 916 <= 1.1 * MOST_BYTES
+    reading.done.addErrback(lambda _: None)
+    reading.done.cancel()
+
+
 def test_pages_are_never_longer_than_the_router_holds():
     reading = Reading()
     reading.finish()
