@@ -173,8 +173,15 @@ class Consumer:
         is another one meanwhile. `begin` is told first about how many rows there are. After a lost connection it waits for
         `again` and goes on behind what came; without, NotConnected.
         """
-        offered = (await self.get_fields(node)).fields
-        tails = await self.read(node, replace(question, max_points=1, method="last"))
+        # Neither waits for the other.
+        catalogue = Deferred.fromCoroutine(self.get_fields(node))
+        try:
+            tails = await self.read(node, replace(question, max_points=1, method="last"))
+        except BaseException:
+            catalogue.addErrback(lambda _: None)
+            catalogue.cancel()
+            raise
+        offered = (await catalogue).fields
         answers: dict[str, Answered] = {}
         begin(tails)
         for timeline, tail in tails.items():

@@ -28,7 +28,7 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sisock import trace
+from sisock import plainlog, trace
 from sisock.errors import (
     BY_URI,
     InvalidArgument,
@@ -44,6 +44,9 @@ from sisock.errors import (
 from sisock.uris import REALM
 
 log = Logger()
+
+# All that speak WAMP come by here, the router's components, too.
+plainlog.leave_plain()
 
 MAX_MESSAGE = 16 * 1024 * 1024
 CALL_TIMEOUT = 30.0

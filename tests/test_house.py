@@ -43,6 +43,7 @@ LAYERS = {
         "naming",
         "node",
         "paging",
+        "plainlog",
         "plugins",
         "polling",
         "publishing",
