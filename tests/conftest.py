@@ -12,7 +12,7 @@ from twisted.logger import globalLogPublisher
 from tests.plain import join
 
 NAMES = ("SISOCK_HOME", "SISOCK_STORE", "SISOCK_TRACE", "CROSSBAR_HOST", "CROSSBAR_TLS_PORT", "CROSSBAR_OCS_PORT")
-for name in (*NAMES, "WAMP_USER", "WAMP_SECRET", "PORT"):
+for name in (*NAMES, "WAMP_USER", "WAMP_SECRET", "WAMP_SECRET_FILE", "WAMP_AUTHMETHOD", "SISOCK_CERTIFICATE", "PORT"):
     os.environ.pop(name, None)
 
 

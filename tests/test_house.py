@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).parent.parent
 LAYERS = {
     "words": ("errors", "uris", "times"),
     "data": ("arrow", "blocks", "downsample", "fields", "foreign", "live", "positions", "requests", "splice"),
-    "keeping": ("history", "resolution", "store", "users"),
+    "keeping": ("audit", "credentials", "history", "resolution", "rules", "store", "throttle", "tokens", "users"),
     "talking": (
         "answering",
         "asking",
@@ -53,6 +53,7 @@ LAYERS = {
         "settings",
         "trace",
         "watching",
+        "ways_in",
     ),
     "faces": ("__main__", "aio", "cli", "client", "site", "testing"),
 }

@@ -24,7 +24,7 @@ from sisock.settings import Settings
 from sisock.site import ports
 from sisock.site.supervisor import PartLogs, Supervisor
 from sisock.uris import BASE_URI, REALM
-from sisock.users import CONSUMER, SERVER, Role, User
+from sisock.users import BRIDGE, CONSUMER, SERVER, Role, User
 
 LISTENERS = ("ws", "ocs", "bridge")
 READY_WITHIN = 60.0
@@ -131,13 +131,13 @@ class Router:
         home.make()
         users = home.users
         if settings.user and settings.secret:
-            known = users.get(settings.user)
             # Whom the site does not know gets the lesser rights.
-            role: Role = known.role if known else ("server" if settings.user == SERVER else "consumer")
-            users.add(User(settings.user, role, settings.secret, known.nodes if known else ()), keep=False)
+            role: Role = "server" if settings.user == SERVER else "consumer"
+            known = users.get(settings.user) or User(settings.user, role)
+            users.add(replace(known, secret=settings.secret), keep=False)
         self.server = users.ensure(SERVER, "server")
         self.consumer = users.ensure(CONSUMER, "consumer")
-        users.ensure("bridge", "consumer")
+        users.ensure(BRIDGE, "consumer")
         # The page's token is new at each start; a link with an old one lets nobody in.
         self._page_user = users.add(User("page", "consumer", secrets.token_urlsafe(18)), keep=False)
         key = home.crossbar / "server_key.pem"
@@ -157,7 +157,7 @@ class Router:
         built = page / "built"
         # A checkout without Node has no built page; a short one says where everything is.
         page = built if (built / "index.html").is_file() else page
-        (home.crossbar / "config.json").write_text(render(self.listeners, users.path, page))
+        (home.crossbar / "config.json").write_text(render(self.listeners, home.path, page))
         home.socket.unlink(missing_ok=True)
 
     @property
