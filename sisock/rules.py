@@ -27,8 +27,9 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import cached_property
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sisock.errors import SetupError
-from sisock.users import ANYBODY, BRIDGE, ROLES, User
+from sisock.users import ANYBODY, BRIDGE, ROLES, TOKEN_PREFIX, User
 
 log = logging.getLogger(__name__)
 
@@ -134,9 +135,18 @@ class Rules:
             return True
         return user.role == "consumer" and (self.rules is None or self._granted(user, verb, node))
 
+    def believes(self, authid: str) -> bool:
+        """Whether a token's bearer may be here still: not blocked, and the issuer is named."""
+        issuer = authid.removeprefix(TOKEN_PREFIX).partition(":")[0]
+        return authid not in self.blocked and any(one.name == issuer for one in self.issuers)
+
     def _granted(self, user: User, verb: Verb, node: str) -> bool:
         return any(rule.grants(user, verb, node) for rule in self.rules or ())
 
+
+Stamp = tuple[int, int, int]
+# For how long a change has to stand before it counts, in seconds.
+SETTLES = 0.1
 
 # What counts where there is no file, and where the file has been broken from the start.
 OPEN = Rules()
@@ -144,30 +154,53 @@ CLOSED = Rules(rules=())
 
 
 class RulesFile:
-    """An access.toml that is read again when it changes. An edit that breaks it leaves the rules from before."""
+    """An access.toml that is read again when it changes. An edit that breaks it leaves the rules from before.
 
-    def __init__(self, path: Path) -> None:
+    A change counts once it has stood for a moment: editors empty a file, or take it away, before they write it, and for
+    that moment it would grant everything to everybody.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
         self.problem: str | None = None
-        self._stamp: tuple[int, int, int] | None = None
+        self._clock = clock
+        self._stamp: Stamp | None = None
         self._rules: Rules | None = None
+        self._coming: tuple[Stamp | None, float] | None = None
 
     def current(self) -> Rules:
         """The rules as the file has them now. While it is broken from the start, nothing is granted."""
         try:
             status = self.path.stat()
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
-            if stamp != self._stamp:
-                self._stamp = stamp
-                self._rules = parse(self.path.read_text())
-                self.problem = None
         except FileNotFoundError:
-            self._stamp, self._rules, self.problem = None, OPEN, None
+            stamp = None
+        except OSError as error:
+            self._broken(str(error))
+            return self._rules or CLOSED
+        if self._rules is None or (stamp != self._stamp and self._has_settled(stamp)):
+            self._read(stamp)
+        elif stamp == self._stamp:
+            self._coming = None
+        return self._rules or CLOSED
+
+    def _has_settled(self, stamp: Stamp | None) -> bool:
+        if self._coming is None or self._coming[0] != stamp:
+            self._coming = stamp, self._clock()
+        return self._clock() - self._coming[1] >= SETTLES
+
+    def _read(self, stamp: Stamp | None) -> None:
+        self._stamp, self._coming = stamp, None
+        try:
+            text = None if stamp is None else self.path.read_text()
+            if text is not None and not text.strip():
+                raise SetupError("it is empty. Take it away if everybody shall see everything.")
+            self._rules = OPEN if text is None else parse(text)
+            self.problem = None
         except (OSError, SetupError, UnicodeDecodeError) as error:
             if self._rules is None:
                 self._rules = CLOSED
             self._broken(str(error))
-        return self._rules or CLOSED
 
     @property
     def stamp(self) -> object:

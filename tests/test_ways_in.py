@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -15,6 +14,7 @@ from sisock.credentials import Scram, new_secret, ticket_digest
 from sisock.errors import NotAuthorized, SetupError
 from sisock.session import Access
 from sisock.users import User
+from tests.conftest import audit
 from tests.plain import BASE, Refused, join, shared, until
 
 LIST = BASE + "consumer.get_data_node"
@@ -38,11 +38,6 @@ def admit(router, name, method, **more):
 
 
 METHODS = ("wampcra", "scram", "ticket", "cryptosign")
-
-
-def audit(router):
-    path = router.home.audit("router")
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -104,7 +99,7 @@ async def test_a_secret_that_cannot_be_one_is_said_so_before_anything_is_sent(ro
 
 @pytest.mark.parametrize("how", ["revoked", "rotated", "expired", "blocked", "another role"])
 @pytest_twisted.ensureDeferred
-async def test_who_is_taken_away_is_out_at_once_live_subscriptions_included(router, guests, how):
+async def test_who_is_taken_away_is_out_at_once_live_subscriptions_included(router, guests, rules, how):
     import time
 
     name = f"out.{how.replace(' ', '-')}"
@@ -113,7 +108,7 @@ async def test_who_is_taken_away_is_out_at_once_live_subscriptions_included(rout
     session = await guests((name, secret))
     heard = []
     await session.subscribe(heard.append, f"{BASE}consumer.out.latest")
-    users, rules = router.home.users, router.home.rules.path
+    users = router.home.users
     if how == "revoked":
         users.remove(name)
     elif how == "rotated":
@@ -121,21 +116,18 @@ async def test_who_is_taken_away_is_out_at_once_live_subscriptions_included(rout
     elif how == "expired":
         users.update(name, lambda user: replace(user, expires=time.time() + 0.4))
     elif how == "blocked":
-        rules.write_text(f'blocked = ["{name}"]\n')
+        await rules(more=f'blocked = ["{name}"]\n')
     else:
         users.update(name, lambda user: replace(user, role="node", nodes=("out",)))
-    try:
-        await shared(session.gone)
-        assert session.reason == "sisock.error.not_authorized"
-        if how == "another role":
-            assert (await guests((name, secret))).is_attached()
-        else:
-            with pytest.raises(Refused):
-                await guests((name, secret))
-        assert staying.is_attached()
-        assert [line for line in audit(router) if line["event"] == "killed" and line["user"] == name]
-    finally:
-        rules.unlink(missing_ok=True)
+    await shared(session.gone)
+    assert session.reason == "sisock.error.not_authorized"
+    if how == "another role":
+        assert (await guests((name, secret))).is_attached()
+    else:
+        with pytest.raises(Refused):
+            await guests((name, secret))
+    assert staying.is_attached()
+    assert [line for line in audit(router) if line["event"] == "killed" and line["user"] == name]
 
 
 @pytest_twisted.ensureDeferred

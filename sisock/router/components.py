@@ -82,7 +82,7 @@ class Authenticator(QuietSession):
                 user = await self.gate.tokens.user(ticket)
             except NotAuthenticated as error:
                 raise ApplicationError(ApplicationError.NO_SUCH_PRINCIPAL, str(error)) from None
-            if user.authid not in self.gate.rules.blocked:
+            if self.gate.rules.believes(user.authid):
                 return user
         known = self.gate.known(authid or "")
         digest = known.ticket if known and known.ticket else ticket_digest(secrets.token_urlsafe())
@@ -171,6 +171,8 @@ class Warden(QuietSession):
             gate.audit.note("users")
         if (stamp, gate.rules_file.problem) != (self._rules_stamp, self._problem):
             gate.audit.note("rules", why=gate.rules_file.problem)
+            if gate.rules_file.problem is not None:
+                self.log.error("{problem} The rules from before count until it is mended.", problem=gate.rules_file.problem)
         self._users, self._rules_stamp, self._problem = users, stamp, gate.rules_file.problem
         before, self._rules = self._rules, rules
         if rules != before:

@@ -65,7 +65,7 @@ class Gate:
         login = self.logins.get(session)
         if authid is not None and authid.startswith(TOKEN_PREFIX):
             user = login.user if login is not None and login.user.authid == authid else None
-            if user is not None and (self.expired(user) or authid in self.rules.blocked):
+            if user is not None and (self.expired(user) or not self.rules.believes(authid)):
                 user = None
         else:
             user = self.known(authid or "")
