@@ -27,6 +27,7 @@ DELAY, HELD, HELD_IN_ALL = 1.0, 8, 256
 REMEMBERED = 10_000
 # For how long whoever got in from an address is known there, in seconds.
 KNOWN_FOR = 30 * 86_400.0
+NEWS = 3600.0
 
 
 @dataclass(slots=True)
@@ -59,9 +60,15 @@ class Throttle:
         # Where too many are waited with already, nobody else is: neither memory nor sockets grow.
         return any(emptied) and self._held_in_all < HELD_IN_ALL and self._held.get(network_of(address), 0) < HELD
 
-    def succeeded(self, address: str, user: str) -> None:
-        """Notes that the user got in from this address."""
-        _remember(self._known, (network_of(address), user), self._clock())
+    def succeeded(self, address: str, user: str) -> bool:
+        """Notes that the user got in from this address; answers whether that is news: not within the last hour."""
+        key, now = (network_of(address), user), self._clock()
+        seen = self._known.get(key)
+        if seen is None or now - seen > NEWS:
+            _remember(self._known, key, now)
+            return True
+        self._known.move_to_end(key)
+        return False
 
     def hold(self, address: str) -> None:
         """A refusal to this address begins to be held back."""

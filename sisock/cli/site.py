@@ -201,5 +201,5 @@ def bridge(host: str, port: int | None) -> None:
 
     environment = settings()
     log_to_stderr()
-    service = find_bridge()(environment.consumer("bridge"), host, port or environment.bridge_port)
+    service = find_bridge()(environment.consumer("bridge"), host, port or environment.bridge_port, home=environment.home)
     serve(service.start, service.stop)

@@ -8,7 +8,6 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +15,7 @@ from autobahn.twisted.util import sleep
 
 from sisock.consumer import Consumer
 from sisock.errors import SetupError, SisockError, TimedOut
-from sisock.home import Home, Run
+from sisock.home import Home, Run, is_loopback
 from sisock.router import certificate
 from sisock.router.config import Listeners, render
 from sisock.session import Access
@@ -111,16 +110,6 @@ class Plan:
         if self.host in ("127.0.0.1", "0.0.0.0", "::", "::1", ""):  # noqa: S104
             return "localhost" if self.host != "::1" else "[::1]"
         return f"[{self.host}]" if ":" in self.host else self.host
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Router:
@@ -288,7 +277,7 @@ async def _bridge_answers(plan: Plan) -> bool:
     host = "127.0.0.1" if plan.bridge_host in ("0.0.0.0", "::") else plan.bridge_host  # noqa: S104
     agent = Agent(reactor, connectTimeout=2, pool=HTTPConnectionPool(reactor, persistent=False))
     try:
-        response = await agent.request(b"GET", f"http://{host}:{plan.bridge_port}/".encode())
+        response = await agent.request(b"GET", f"http://{host}:{plan.bridge_port}/healthz".encode())
         await readBody(response)
     except Exception:  # noqa: BLE001
         # Whatever kept it from answering, it is asked again.
