@@ -333,14 +333,19 @@ def listen(
 
 def server_context(certificate: Path, key: Path) -> Any:
     """TLS 1.2 and newer with this certificate, for a server; SetupError if the files are not as they should be."""
-    from OpenSSL import SSL, crypto
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from OpenSSL import SSL
     from twisted.internet.ssl import CertificateOptions, TLSVersion
 
     try:
-        return CertificateOptions(
-            privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, key.read_bytes()),
-            certificate=crypto.load_certificate(crypto.FILETYPE_PEM, certificate.read_bytes()),
+        context = CertificateOptions(
+            privateKey=load_pem_private_key(key.read_bytes(), None),
+            certificate=x509.load_pem_x509_certificate(certificate.read_bytes()),
             raiseMinimumTo=TLSVersion.TLSv1_2,
         )
-    except (OSError, SSL.Error, crypto.Error, ValueError) as error:
+        # What does not fit is said now, and not to the first who comes.
+        context.getContext()
+    except (OSError, SSL.Error, ValueError) as error:
         raise SetupError(f"{certificate} and {key} cannot be used: {error}. `sisock tls renew` makes them anew.") from error
+    return context

@@ -28,7 +28,18 @@ CHECKOUT = Path(__file__).parent.parent
 LAYERS = {
     "words": ("errors", "uris", "times"),
     "data": ("arrow", "blocks", "downsample", "fields", "foreign", "live", "positions", "requests", "splice"),
-    "keeping": ("audit", "credentials", "history", "resolution", "rules", "store", "throttle", "tokens", "users"),
+    "keeping": (
+        "audit",
+        "certificates",
+        "credentials",
+        "history",
+        "resolution",
+        "rules",
+        "store",
+        "throttle",
+        "tokens",
+        "users",
+    ),
     "talking": (
         "answering",
         "asking",
