@@ -40,6 +40,11 @@ def same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
 
 
+def looks_like_jwt(text: str) -> bool:
+    """Whether a text has the form of a JSON Web Token: it can be no ticket of ours, and no `user:secret`."""
+    return text.count(".") == 2 and text.startswith("ey") and ":" not in text
+
+
 def ticket_digest(ticket: str) -> str:
     """A ticket as the file of users holds it."""
     return _TICKET + hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).hexdigest()

@@ -18,18 +18,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from sisock import audit
 from sisock.audit import Audit
-from sisock.credentials import new_secret, same, ticket_digest
+from sisock.credentials import looks_like_jwt, new_secret, same, ticket_digest
 from sisock.errors import NotAuthenticated, TooManyLogins
 from sisock.http import Policy
 from sisock.rules import LOOPBACK, Face, Network, Rules, Verb, covers
 from sisock.throttle import DELAY, Throttle
-from sisock.tokens import Tokens, looks_like_jwt
+from sisock.tokens import Tokens
 from sisock.users import ANYBODY, User
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ class Door:
         """Who comes with that secret or token; without a name, the secret holds it: USER:SECRET, or a JSON Web Token."""
         method = "token" if name is None and looks_like_jwt(secret) else "secret"
         if name is None and method == "secret":
-            name, _, secret = secret.partition(":")
+            # Each half may be percent-encoded, as in the page's address, so that the first colon parts them.
+            name, secret = (unquote(half) for half in secret.partition(":")[::2])
         if self._throttle.turns_away(address, name or ""):
             self._note("refused", name or "", address, method=method, why="too many")
             raise TooManyLogins

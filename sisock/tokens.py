@@ -39,11 +39,6 @@ SKEW = 30.0
 _KINDS = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
 
 
-def looks_like_jwt(text: str) -> bool:
-    """Whether a text has the form of a JSON Web Token: it can be no ticket of ours, and no `user:secret`."""
-    return text.count(".") == 2 and text.startswith("ey") and ":" not in text
-
-
 class KeySet:
     """The public keys of one issuer."""
 

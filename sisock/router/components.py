@@ -15,13 +15,12 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from sisock import uris
-from sisock.credentials import Scram, same, ticket_digest
+from sisock.credentials import Scram, looks_like_jwt, same, ticket_digest
 from sisock.errors import NotAuthenticated, NotAuthorized, SisockError
 from sisock.router.admission import REFUSED, watch_over
 from sisock.router.gate import gate_of
 from sisock.router.inside import Inside, Joined
 from sisock.session import QuietSession
-from sisock.tokens import looks_like_jwt
 from sisock.users import User
 
 
