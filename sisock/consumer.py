@@ -226,7 +226,7 @@ class Consumer:
         try:
             return await self._ask(procedure, *args, **kwargs)
         except UnknownNode as error:
-            raise UnknownNode(f"there is no node {node!r}. `sisock ls` lists those that are there.") from error
+            raise no_such_node(node) from error
 
     async def _ask(self, procedure: str, *args: Any, **kwargs: Any) -> Any:
         if self._refused is not None:
@@ -240,6 +240,11 @@ class Consumer:
 def _check_epoch(epoch: str, page: Answered) -> None:
     if page.position is not None and page.position.epoch != epoch:
         raise PositionLost(f"{page.timeline}: its history is another one than was begun to be read")
+
+
+def no_such_node(node: str) -> UnknownNode:
+    """The error for a node that is not there, or that one may not see."""
+    return UnknownNode(f"there is no node {node!r}. `sisock ls` lists those that are there.")
 
 
 def _raise(error: Exception) -> None:

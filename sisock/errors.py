@@ -4,6 +4,8 @@
     ├── InvalidArgument   (ValueError)       the caller's argument is of the wrong type or range
     ├── UnknownNode       (LookupError)      no data node of this name is there
     ├── UnknownField      (KeyError)         the node has no such field
+    ├── NotAuthenticated  (PermissionError)  no token, or one that is not believed
+    ├── TooManyLogins     (PermissionError)  too many wrong logins came from there
     ├── NotAuthorized     (PermissionError)  this user may not do that
     ├── NotRegistered                        data_node.add came before both procedures were registered
     ├── Superseded                           a newer start of the same node serves its name now
@@ -66,8 +68,22 @@ class UnknownField(SisockError, KeyError):
     status = 404
 
 
+class NotAuthenticated(SisockError, PermissionError):
+    """No token came, or one that is not believed. `sisock user add` makes one."""
+
+    uri = "sisock.error.not_authenticated"
+    status = 401
+
+
+class TooManyLogins(SisockError, PermissionError):
+    """Too many wrong logins came from this address. Try again in a minute."""
+
+    uri = "sisock.error.too_many_logins"
+    status = 429
+
+
 class NotAuthorized(SisockError, PermissionError):
-    """This user may not do that. The site's users stand in <home>/.crossbar/users.json."""
+    """This user may not do that. The site's users stand in <home>/.crossbar/users.json, its rules in <home>/access.toml."""
 
     uri = "sisock.error.not_authorized"
     status = 403

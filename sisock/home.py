@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, flock
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypedDict
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from sisock.errors import SetupError
+from sisock.rules import RulesFile
 from sisock.users import Users, write_private
 
 # A Unix socket's address holds 108 bytes on Linux and 104 elsewhere.
@@ -42,8 +44,8 @@ class Run:
     bridge: str | None
     local: str
     certificate: str | None
-    consumer: Mapping[str, str]
-    server: Mapping[str, str]
+    consumer: Mapping[str, str] = field(repr=False)
+    server: Mapping[str, str] = field(repr=False)
     http: Mapping[str, str] = field(default_factory=dict)
     pids: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, Ended] = field(default_factory=dict)
@@ -79,6 +81,15 @@ class Home:
     def users(self) -> Users:
         """Who may join."""
         return Users(self.crossbar / "users.json")
+
+    @property
+    def rules(self) -> RulesFile:
+        """Who may do what with which nodes, and whose tokens are believed."""
+        return RulesFile(self.path / "access.toml")
+
+    def audit(self, door: str) -> Path:
+        """The audit of one process that lets people in."""
+        return self.logs / f"audit-{door}.log"
 
     @property
     def socket(self) -> Path:
@@ -172,6 +183,16 @@ class Home:
             return None
         except (OSError, ValueError, TypeError) as error:
             raise SetupError(f"{self.path / 'run.json'} cannot be read: {error}") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _file_name(node: str) -> str:

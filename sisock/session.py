@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from autobahn.twisted.rawsocket import WampRawSocketClientFactory
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
-from autobahn.wamp import auth
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.serializer import CBORSerializer
 from autobahn.wamp.types import CallOptions, ComponentConfig
@@ -29,6 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sisock import plainlog, trace
+from sisock.credentials import Method
 from sisock.errors import (
     BY_URI,
     InvalidArgument,
@@ -42,6 +42,7 @@ from sisock.errors import (
     WrongCertificate,
 )
 from sisock.uris import REALM
+from sisock.ways_in import WayIn, way_in
 
 log = Logger()
 
@@ -66,17 +67,21 @@ _REFUSED = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the router is, and as whom to join it.
+    """Where the router is, and as whom to join it by which way in.
 
-    `url` is ws://, wss:// or unix:// (the site's raw socket). `certificate` is the file of the certificate to pin for
-    wss; without it the system's authorities are asked.
+    `url` is ws://, wss:// or unix:// (the site's raw socket). `certificate` is the file of the certificate, or of the
+    authority, to pin for wss; without it the system's authorities are asked. `secret` is the secret of `wampcra` and
+    `scram`, or the `ticket` (a JSON Web Token is one); `secret_file` holds it where it changes, and is read at each
+    join. For `cryptosign`, `secret_file` holds the private key.
     """
 
     url: str
     authid: str
-    secret: str
+    secret: str = field(default="", repr=False)
     realm: str = REALM
     certificate: Path | None = None
+    method: Method = "wampcra"
+    secret_file: Path | None = None
 
 
 class Guest(Protocol):
@@ -180,20 +185,30 @@ class Session(AskingSession):
 
     connection: Connection
 
-    def onConnect(self) -> None:  # noqa: N802
-        """Asks to join with WAMP-CRA."""
-        access = self.connection.access
-        self.join(access.realm, authmethods=["wampcra"], authid=access.authid)
+    _way_in: WayIn
 
-    def onChallenge(self, challenge: Any) -> str:  # noqa: N802
-        """Signs the router's challenge."""
-        if challenge.method != "wampcra":
-            raise NotAuthorized(f"the router asks for {challenge.method}, not WAMP-CRA")
-        secret = self.connection.access.secret.encode()
-        if "salt" in challenge.extra:
-            secret = auth.derive_key(secret, challenge.extra["salt"], challenge.extra["iterations"], challenge.extra["keylen"])
-        signature: bytes = auth.compute_wcs(secret, challenge.extra["challenge"].encode())
-        return signature.decode("ascii")
+    def onConnect(self) -> None:  # noqa: N802
+        """Asks to join by the way in that the access names."""
+        access = self.connection.access
+        try:
+            self._way_in = way_in(access.method, access.authid, access.secret, access.secret_file)
+        except SetupError as error:
+            self.connection.fail(error)
+            self.disconnect()
+            return
+        extra = self._way_in.authextra or None
+        self.join(access.realm, authmethods=[access.method], authid=access.authid or None, authextra=extra)
+
+    def onChallenge(self, challenge: Any) -> Any:  # noqa: N802
+        """Answers the router's challenge."""
+        method = self.connection.access.method
+        if challenge.method != method:
+            raise NotAuthorized(f"the router asks for {challenge.method}, not {method}")
+        return self._way_in.on_challenge(self, challenge)
+
+    def onWelcome(self, msg: Any) -> str | None:  # noqa: N802
+        """Leaves a router that cannot prove that it knows the user, where the way in has such a proof."""
+        return self._way_in.on_welcome(self, msg.authextra)
 
     async def onJoin(self, details: Any) -> None:  # noqa: N802
         """Hands the session to the guest."""

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sisock.cli import author, completion, doctor, read, site, store
+from sisock.cli import author, completion, doctor, read, site, store, tls, user
 from sisock.cli.options import home_option
 from sisock.errors import SisockError
 
@@ -32,6 +32,8 @@ for command in (
     completion.completion,
     author.new_node,
     store.store,
+    user.user,
+    tls.tls,
 ):
     sisock.add_command(command)
 

@@ -17,11 +17,12 @@ from twisted.internet.threads import deferToThread
 
 from sisock.cli.completion import installed_nodes
 from sisock.cli.options import home_option, json_option, settings
-from sisock.errors import Superseded
+from sisock.errors import SetupError, Superseded
+from sisock.home import is_loopback
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT
 from sisock.times import now
 from sisock.uris import REALM
-from sisock.users import write_private
+from sisock.users import BRIDGE, write_private
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,18 @@ HEALTH_EVERY = 2.0
 @click.option("--port", type=click.IntRange(1, 65535), help=f"The router's port.  [$CROSSBAR_TLS_PORT, or {PORT}]")
 @click.option("--bridge-port", type=click.IntRange(1, 65535), help=f"The bridge's port.  [$PORT, or {BRIDGE_PORT}]")
 @click.option(
+    "--bridge-host",
+    "bridge_at",
+    help="Where the bridge listens. Beyond this machine it needs --tls, and whoever asks it a token.  [this machine]",
+)
+@click.option(
     "--ocs", is_flag=True, help="Open the plain transport, where anybody may publish and subscribe under `observatory.`."
 )
 @click.option("--ocs-port", type=click.IntRange(1, 65535), help=f"Its port.  [$CROSSBAR_OCS_PORT, or {OCS_PORT}]")
 @click.option("--ports", type=click.Choice(["auto"]), help="`auto` takes a free port for every listener that is not given one.")
 @click.option("--nodes", default="weather,sensors", show_default=True, help="The nodes to run: names, or module:Class.")
 @click.option(
-    "--tls", is_flag=True, help="Serve wss and https, with a self-signed certificate that is made at the first start."
+    "--tls", is_flag=True, help="Serve wss and https, with certificates of the site's own authority (see `sisock tls`)."
 )
 @click.option("--realm", default=REALM, show_default=True, help="The WAMP realm.")
 @click.option(
@@ -67,6 +73,7 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
     with plan.home.lock():
         log_to_stderr()
         site = Site(plan)
+        watching = LoopingCall(_warn, site)
 
         async def start() -> None:
             site.start()
@@ -74,6 +81,8 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
                 click.echo(
                     f"sisock: {node} is not there yet; see {plan.home.logs / node}.log. The site goes on without it.", err=True
                 )
+            _warn(site)
+            watching.start(86_400, now=False).addErrback(lambda failure: logging.error("%s", failure.value))
             run = site.run_file()
             if as_json:
                 click.echo(json.dumps({"ready": True, "home": str(plan.home.path), "run": str(plan.home.path / "run.json")}))
@@ -86,6 +95,11 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
                     click.launch(page)
 
         serve(start, site.stop)
+
+
+def _warn(site: Any) -> None:
+    for warning in site.warnings():
+        click.echo(f"sisock: {warning}", err=True)
 
 
 _SCRIPT = """Run a program of the old kind (a sisock.base.DataNodeServer under Autobahn's ApplicationRunner) in the site's
@@ -207,13 +221,38 @@ def _run_script(script: Path) -> None:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"The port.  [$PORT, or {BRIDGE_PORT}]")
+@click.option("--tls", is_flag=True, help="Serve https, with a certificate of the site's own authority.")
+@click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS.")
 @home_option
-def bridge(host: str, port: int | None) -> None:
-    """Run the bridge: what dashboards read over HTTP (Grafana's SimpleJson dialect)."""
+def bridge(host: str, port: int | None, tls: bool, insecure: bool) -> None:
+    """Run the bridge: what dashboards read over HTTP (Grafana's SimpleJson dialect).
+
+    On this machine it lets in whoever has no token, as `public`; elsewhere only with one, unless access.toml says so.
+    """
+    from sisock.certificates import Certificates
     from sisock.cli.reacting import log_to_stderr, serve
     from sisock.plugins import find_bridge
 
     environment = settings()
+    if not is_loopback(host) and not tls and not insecure:
+        raise SetupError(
+            f"listening on {host} needs TLS, since tokens and data would cross the network in the clear. "
+            "Add --tls, or --insecure if the network is trusted."
+        )
     log_to_stderr()
-    service = find_bridge()(environment.consumer("bridge"), host, port or environment.bridge_port)
+    environment.home.rules.check()
+    served: tuple[Path, Path] | None = None
+    names: tuple[str, ...] = ()
+    if tls:
+        certificates = Certificates(environment.home.path)
+        served = certificates.ensure("bridge", () if host in ("", "0.0.0.0", "::") else (host,))  # noqa: S104
+        names = certificates.names("bridge")
+    service = find_bridge()(
+        environment.consumer(BRIDGE),
+        host,
+        port or environment.bridge_port,
+        hosts=names,
+        home=environment.home,
+        tls=served,
+    )
     serve(service.start, service.stop)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from sisock.credentials import Method, looks_like_jwt
 from sisock.errors import InvalidArgument, NotAuthorized
 from sisock.home import Home
 from sisock.session import Access
@@ -24,8 +26,9 @@ def access_of(
 ) -> Access:
     """How to join: at `address`, or the site that runs in the home, or the router that the environment names.
 
-    `address` is a router's (ws://, wss://) or that of its page, which may hold the token. `token` is USER:SECRET. Without,
-    it is the home's own, or WAMP_USER and WAMP_SECRET. `certificate` is the file of the one to pin.
+    `address` is a router's (ws://, wss://) or that of its page, which may hold the token. `token` is USER:SECRET, or a JSON Web
+    Token. Without, it is the home's own, or what WAMP_USER, WAMP_SECRET and WAMP_SECRET_FILE name. `certificate` is the file
+    of the one to pin.
     """
     for name, value in {"address": address, "token": token}.items():
         if not isinstance(value, str | None):
@@ -34,22 +37,30 @@ def access_of(
     pinned = None if certificate is None else Path(certificate).expanduser()
     if address is None:
         found = settings.consumer(web=True)
-        url, realm, user = found.url, found.realm, (found.authid, found.secret)
-        pinned = pinned or found.certificate
-        if token is not None:
-            user = _parted(token)
+        said = token
     else:
         url, realm, told = _read(address)
-        if token is not None or told is not None:
-            user = _parted(str(token or told))
-        elif settings.user and settings.secret:
-            user = (settings.user, settings.secret)
-        else:
+        said = token if token is not None else told
+        if said is None and not settings.names_somebody:
             raise NotAuthorized(
                 f"say as whom to join {url}: connect(address, token='USER:SECRET'). The address of the page that `sisock up` "
                 "prints holds one."
             )
-    return Access(url, user[0], user[1], realm, pinned)
+        found = Access(url, settings.user or "", settings.secret or "", realm, None, settings.method, settings.secret_file)
+    if said is not None:
+        found = _as(found, said, settings.method)
+    return replace(found, certificate=pinned or found.certificate or settings.pinned)
+
+
+def _as(access: Access, token: str, method: Method) -> Access:
+    """The access of whoever has that token."""
+    if looks_like_jwt(token):
+        return replace(access, authid="", secret=token, method="ticket", secret_file=None)
+    authid, secret = _parted(token)
+    # The environment may say that it is a ticket; it holds no private key.
+    return replace(
+        access, authid=authid, secret=secret, method="wampcra" if method == "cryptosign" else method, secret_file=None
+    )
 
 
 def _read(address: str) -> tuple[str, str, str | None]:

@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from cryptography import x509
 from twisted.internet.defer import Deferred, gatherResults
 
+from sisock.certificates import Certificates
 from sisock.consumer import Consumer
 from sisock.errors import SisockError, WrongCertificate
 from sisock.home import Run
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT, Settings
 from sisock.site import ports
 from sisock.times import iso
+from sisock.users import PUBLIC, TOKEN_PREFIX, User
 
 Level = Literal["ok", "note", "warning", "error"]
 
 LITTLE_DISK = 1_000_000_000
 NO_DISK = 50_000_000
-EXPIRES_SOON = 30 * 86400
 # A clock may be so far ahead of files and rows without being wrong, in seconds.
 CLOCK_SLACK = 60.0
 # A call of sample() that takes longer is told of, in seconds.
@@ -62,6 +62,8 @@ def look(settings: Settings) -> list[Finding]:
     looks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _home,
         _users,
+        _expired,
+        _rules,
         _versions,
         _disk,
         _store,
@@ -192,29 +194,75 @@ def _environment(settings: Settings) -> Iterator[Finding]:
 
 
 def _certificate(settings: Settings) -> Iterator[Finding]:
-    path = settings.home.certificate
-    if not path.exists():
-        return
-    try:
-        left = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp() - time.time()
-    except ValueError as error:
-        yield Finding(
-            "error", "certificate", f"{path} is no certificate: {error}", "delete it; `sisock up --tls` makes a new one"
-        )
-        return
-    key = settings.home.crossbar / "server_key.pem"
-    if key.exists() and key.stat().st_mode & 0o077:
-        yield Finding("error", "certificate", f"{key} is the router's secret and other users may read it", f"chmod 600 {key}")
-    run = _run(settings)
-    if run is not None and run.certificate and _shown_by(run.ws) not in (None, path.read_bytes().strip()):
-        what = f"the router shows another certificate than {path}, which clients pin"
+    certificates = Certificates(settings.home.path)
+    for key in certificates.secrets():
+        if key.stat().st_mode & 0o077:
+            yield Finding("error", "certificate", f"{key} is a secret and other users may read it", f"chmod 600 {key}")
+    run, (shown, _) = _run(settings), certificates.files("router")
+    told = _shown_by(run.ws) if run is not None and run.certificate and shown.exists() else None
+    if told is not None and told != shown.read_bytes().strip():
+        what = f"the router shows another certificate than {shown}"
         yield Finding("error", "certificate", what, "restart `sisock up --tls`, so that it shows the one in the home")
-    if left < EXPIRES_SOON:
-        yield Finding(
-            "warning", "certificate", f"{path} expires in {left / 86400:.0f} days", "restart `sisock up --tls`: it is renewed"
-        )
+    found = certificates.all()
+    while True:
+        try:
+            seen = next(found)
+        except StopIteration:
+            return
+        except SisockError as error:
+            yield Finding("error", "certificate", str(error), "delete it; `sisock tls init` makes a new one")
+            return
+        days = seen.left.days
+        if days < 0:
+            yield Finding("error", "certificate", f"{seen.path} has expired", seen.remedy)
+        elif seen.ends_soon:
+            yield Finding("warning", "certificate", f"{seen.path} expires in {days} days", seen.remedy)
+        else:
+            yield Finding("ok", "certificate", f"{seen.path} holds for {days} more days")
+
+
+def _rules(settings: Settings) -> Iterator[Finding]:
+    file = settings.home.rules
+    try:
+        rules = file.check()
+    except SisockError as error:
+        remedy = "mend it: a site that runs goes on with the rules from before, one that starts refuses to"
+        yield Finding("error", "rules", str(error), remedy)
+        return
+    if rules.rules is None:
+        yield Finding("ok", "rules", "there are none: every consumer may see, read and follow every node")
     else:
-        yield Finding("ok", "certificate", f"{path} holds for {left / 86400:.0f} more days")
+        yield Finding("ok", "rules", f"{len(rules.rules)} in {file.path}")
+    users = _known(settings)
+    for number, rule in enumerate(rules.rules or (), 1):
+        for name in rule.who:
+            plain = not any(sign in name for sign in "*?[") and not name.startswith(("group:", "role:", TOKEN_PREFIX))
+            if plain and name != PUBLIC and name not in users:
+                yield Finding(
+                    "warning", "rules", f"rule {number} names {name!r}, and there is no such user", "sisock user list"
+                )
+    for face, laid_down in rules.faces.items():
+        for network in laid_down.without_token or ():
+            if network.prefixlen == 0:
+                what = f"face.{face} lets everybody in without a token ({network})"
+                yield Finding("warning", "rules", what, "name the networks that are meant")
+    for issuer in rules.issuers:
+        if "://" not in issuer.jwks and not (settings.home.path / issuer.jwks).is_file():
+            yield Finding("error", "rules", f"issuer {issuer.name}: there is no file {issuer.jwks}", "put its keys there")
+
+
+def _known(settings: Settings) -> dict[str, User]:
+    try:
+        return settings.home.users.all()
+    except SisockError:
+        return {}
+
+
+def _expired(settings: Settings) -> Iterator[Finding]:
+    over = [user.authid for user in _known(settings).values() if user.expires is not None and user.expires <= time.time()]
+    if over:
+        remedy = "`sisock user rotate NAME --expires 30d`, or `sisock user revoke NAME`"
+        yield Finding("note", "credentials", f"the time of these users is over: {', '.join(over)}", remedy)
 
 
 def _shown_by(address: str) -> bytes | None:

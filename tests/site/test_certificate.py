@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from urllib.parse import urlsplit
 
-from sisock.router import certificate
+from sisock.certificates import Certificates
 from tests.site.conftest import SISOCK
 
 
@@ -30,7 +30,7 @@ def test_the_pinned_certificate_lets_in_and_another_one_is_named(secure, tmp_pat
     env = far(secure, tmp_path)
     assert "sensors" in sisock(env, "ls").stdout
 
-    certificate.ensure(pinned, tmp_path / "key.pem")
+    Certificates(tmp_path).renew_authority()
     done = sisock(env, "ls")
     assert done.returncode == 1
     assert "certificate" in done.stderr
@@ -51,15 +51,16 @@ def test_a_router_that_nobody_vouches_for_and_a_port_that_is_none(secure, tmp_pa
 
 
 def test_the_doctor_sees_a_router_that_shows_another_certificate_than_the_home_has(secure):
-    pinned = secure.home / ".crossbar" / "server_cert.pem"
-    good = pinned.read_bytes()
+    certificates = Certificates(secure.home)
+    shown, _ = certificates.files("router")
+    good = shown.read_bytes()
     try:
-        pinned.unlink()
-        certificate.ensure(pinned, secure.home / ".crossbar" / "other_key.pem")
+        certificates.renew("bridge")
+        shown.write_bytes(certificates.files("bridge")[0].read_bytes())
         found = json.loads(secure.sisock("doctor", "--json", check=False).stdout)
         (wrong,) = [one for one in found if one["about"] == "certificate" and one["level"] == "error"]
         assert "another certificate" in wrong["what"]
     finally:
-        pinned.write_bytes(good)
+        shown.write_bytes(good)
     found = json.loads(secure.sisock("doctor", "--json").stdout)
     assert {one["level"] for one in found if one["about"] == "certificate"} == {"ok"}
