@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).parent.parent
 LAYERS = {
     "words": ("errors", "uris", "times"),
     "data": ("arrow", "blocks", "downsample", "fields", "foreign", "live", "positions", "requests", "splice"),
-    "keeping": ("history", "resolution", "store", "users"),
+    "keeping": ("files", "history", "recording", "resolution", "store", "users"),
     "talking": (
         "answering",
         "asking",
@@ -38,14 +38,17 @@ LAYERS = {
         "home",
         "followed",
         "following",
+        "gaps",
         "http",
         "hub",
         "naming",
+        "newest",
         "node",
         "paging",
         "plugins",
         "polling",
         "publishing",
+        "replaying",
         "router",
         "serving",
         "session",
@@ -54,7 +57,7 @@ LAYERS = {
         "trace",
         "watching",
     ),
-    "faces": ("__main__", "aio", "cli", "client", "site", "testing"),
+    "faces": ("__main__", "aio", "cli", "client", "plotting", "site", "testing"),
 }
 NEVER = {
     "words": {"twisted", "autobahn", "numpy.ma"},
