@@ -12,8 +12,8 @@ from sisock.positions import Position
 class Followed:
     """Rows that came to a timeline. In each of the ranges `revises` they replace all that was delivered before.
 
-    Times are microseconds; `finalized_until` is seconds, None where the node says nothing of it. `position` (None for a
-    node that keeps none) is what `Resume` takes to go on behind them.
+    Times are microseconds; `finalized_until` is seconds, None where the node says nothing of it. `position` is what
+    `Resume` takes to go on behind them: None while what lies before it is still to come, and for a node that keeps none.
     """
 
     timeline: str

@@ -49,7 +49,7 @@ SILENCE = 12.0
 MAX_WAITING = 4_000_000
 # Seconds between two tries: the first time, and at most.
 RETRY = (0.3, 5.0)
-_PASSING = (Busy, NodeFailed, NotConnected, StoreAway, TimedOut, UnknownNode, TooMuch)
+_PASSING = (Busy, NodeFailed, NotConnected, StoreAway, TimedOut, UnknownNode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +351,9 @@ class _Line:
             except PositionLost:
                 told = self.splice.position_lost
             except TooMuch:
+                if not isinstance(asked, AskSince):
+                    # Not even a page of it can be read.
+                    raise
                 told = self.splice.too_much
             except SisockError as error:
                 if is_old(error):
