@@ -3,6 +3,7 @@
 - `splice.json`: runs of the splice: what it is told, and the actions and the state that must come of it.
 - `live.json`: events as they are on the wire, and the blocks that they hold.
 - `arrow.json`: the messages of Arrow streams, and the blocks that they hold.
+- `topics.json`: timelines and the topics of their live blocks.
 
 Bytes are {"base64": text}. Times are microseconds inside blocks and actions, as they are in Python; NaN and infinities are
 {"number": text}, integers beyond 2^53 are {"integer": text}.
@@ -20,7 +21,7 @@ from unittest import mock
 
 import numpy as np
 
-from sisock import arrow
+from sisock import arrow, uris
 from sisock import splice as splicing
 from sisock.blocks import Block, Column
 from sisock.fields import Field
@@ -35,11 +36,14 @@ T = 1_700_000_000 * SECOND
 # The bounds of the splice are lowered in these runs, so that they are reached.
 BOUNDS = {"MAX_HELD": 3, "MAX_HELD_VALUES": 40}
 STEPS = 120
+TIMELINES = ["t", "hour", "obs.LAT ü~/", "a-b_c", "!'()*", "%41", "\u65e5\U0001f600"]
 
 
 def files() -> dict[str, Any]:
     """The files by their names."""
-    return {"splice.json": {"bounds": BOUNDS, "runs": runs()}, "live.json": live(), "arrow.json": streams()}
+    topics = {timeline: uris.live("roof.air", timeline) for timeline in TIMELINES}
+    splices = {"bounds": BOUNDS, "runs": runs()}
+    return {"splice.json": splices, "live.json": live(), "arrow.json": streams(), "topics.json": topics}
 
 
 def text(content: Any, depth: int = 4) -> str:
@@ -52,7 +56,7 @@ def laid_out(content: Any, depth: int, before: str) -> str:
         return json.dumps(content, ensure_ascii=False, allow_nan=False)
     inside = before + " "
     if isinstance(content, dict):
-        rows = [f"{json.dumps(name)}: {laid_out(one, depth - 1, inside)}" for name, one in content.items()]
+        rows = [f"{json.dumps(name, ensure_ascii=False)}: {laid_out(one, depth - 1, inside)}" for name, one in content.items()]
         return "{\n" + ",\n".join(inside + row for row in rows) + f"\n{before}}}"
     return "[\n" + ",\n".join(inside + laid_out(one, depth - 1, inside) for one in content) + f"\n{before}]"
 
