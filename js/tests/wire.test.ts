@@ -24,24 +24,24 @@ describe("live events", () => {
 describe("streams of Arrow", () => {
   const streams = golden("arrow.json") as Stream[];
 
-  it.each(streams.map((stream) => [stream.timeline, stream] as const))("%s, message by message", async (_, stream) => {
-    const reader = await Reader.make();
+  it.each(streams.map((stream) => [stream.timeline, stream] as const))("%s, message by message", (_, stream) => {
+    const reader = new Reader();
     const read = stream.messages.flatMap(({ arrow }) => reader.feed(wire(arrow) as Uint8Array));
     expect(read).toEqual(stream.blocks.map(rows));
     for (const [name, field] of Object.entries(stream.fields)) expect(reader.fields.get(name)).toEqual(field);
   });
 
-  it.each(streams.map((stream) => [stream.timeline, stream] as const))("%s, whole, at any place", async (_, stream) => {
+  it.each(streams.map((stream) => [stream.timeline, stream] as const))("%s, whole, at any place", (_, stream) => {
     const whole = stream.messages.flatMap(({ arrow }) => [...(wire(arrow) as Uint8Array)]);
     for (let off = 0; off < 8; off++) {
       const octets = new Uint8Array([...new Array<number>(off).fill(7), ...whole]).subarray(off);
-      expect((await Reader.make()).feed(octets)).toEqual(stream.blocks.map(rows));
+      expect(new Reader().feed(octets)).toEqual(stream.blocks.map(rows));
     }
   });
 
-  it("are refused where they are none", async () => {
+  it("are refused where they are none", () => {
     for (const octets of [[], [1, 2, 3], new Array<number>(64).fill(9)]) {
-      const reader = await Reader.make();
+      const reader = new Reader();
       expect(() => reader.feed(new Uint8Array(octets))).toThrow(SisockError);
     }
   });

@@ -1,5 +1,6 @@
-/** Arrow: the messages of an IPC stream as rows. Its reader is loaded when the first message comes. */
+/** Arrow: the messages of an IPC stream as rows. */
 
+import { tableFromIPC } from "@uwdata/flechette";
 import { FAILED, SisockError } from "./errors";
 import { whole } from "./live";
 import type { Cell, Rows } from "./rows";
@@ -12,15 +13,6 @@ export class Reader {
   /** Units and descriptions, as the schema has them. */
   readonly fields = new Map<string, { readonly units: string | null; readonly description: string | null }>();
   #schema: Uint8Array | null = null;
-  readonly #flechette: typeof import("@uwdata/flechette");
-
-  private constructor(flechette: typeof import("@uwdata/flechette")) {
-    this.#flechette = flechette;
-  }
-
-  static async make(): Promise<Reader> {
-    return new Reader(await import("@uwdata/flechette"));
-  }
 
   /** The rows of these whole messages; a SisockError for bytes that are none. */
   feed(message: Uint8Array): Rows[] {
@@ -39,7 +31,7 @@ export class Reader {
 
   #read(messages: Uint8Array[]): Rows[] {
     // Integers stay exact, and times are microseconds as they were sent.
-    const table = this.#flechette.tableFromIPC(messages, { useBigInt: true });
+    const table = tableFromIPC(messages, { useBigInt: true });
     const [time, ...columns] = table.schema.fields;
     if (time === undefined) throw new SisockError(FAILED, "a stream of Arrow begins with its schema");
     for (const { name, metadata } of columns) {

@@ -1,6 +1,5 @@
 /** Asking a node in Arrow: one call of get_data, whose rows are taken as they come. */
 
-import { Reader } from "./arrow";
 import { isRecord } from "./catalogue";
 import type { CallOptions } from "./connection";
 import { FAILED, fromWire, SisockError } from "./errors";
@@ -49,7 +48,9 @@ export async function askArrow(
   take: (rows: Rows) => void,
   signal: AbortSignal,
 ): Promise<Answered> {
-  const reader = await Reader.make();
+  // Not everybody asks in Arrow, so what reads it is loaded by the first who does.
+  const { Reader } = await import("./arrow");
+  const reader = new Reader();
   let rows = 0;
   let broken: SisockError | null = null;
   const feed = (octets: unknown): void => {
