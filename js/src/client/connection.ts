@@ -51,9 +51,9 @@ interface Listener extends SubscribeOptions {
 
 interface Topic {
   readonly listeners: Set<Listener>;
-  /** In which attempt to connect it is, or is about to be, subscribed. */
+  /** In which attempt to connect the rest holds. */
   attempt: Attempt | null;
-  stands: boolean;
+  standing: "no" | "changing" | "yes";
 }
 
 const FIRST_DELAY = 500;
@@ -137,18 +137,18 @@ export class Connection {
   /** Subscribes a topic now and after each join, until it is stopped. Those who listen to one topic share its subscription. */
   subscribe(topic: string, handler: Handler, options: SubscribeOptions = {}): Stop {
     const listener: Listener = { handler, ...options };
-    const known: Topic = this.#topics.get(topic) ?? { listeners: new Set(), attempt: null, stands: false };
+    const known: Topic = this.#topics.get(topic) ?? { listeners: new Set(), attempt: null, standing: "no" };
     this.#topics.set(topic, known);
     known.listeners.add(listener);
     if (this.#state.kind === "connected") {
-      if (known.attempt !== this.#current) void this.#subscribe(topic, known);
-      else if (known.stands) queueMicrotask(() => known.listeners.has(listener) && listener.subscribed?.());
+      if (known.attempt === this.#current && known.standing === "yes") {
+        queueMicrotask(() => known.listeners.has(listener) && listener.subscribed?.());
+      } else void this.#settle(topic, known);
     }
     return () => {
       known.listeners.delete(listener);
-      if (known.listeners.size > 0 || this.#topics.get(topic) !== known) return;
-      this.#topics.delete(topic);
-      if (known.stands && known.attempt === this.#current) this.#current?.unsubscribe(topic);
+      if (this.#state.kind === "connected") void this.#settle(topic, known);
+      else if (known.listeners.size === 0 && this.#topics.get(topic) === known) this.#topics.delete(topic);
     };
   }
 
@@ -193,7 +193,7 @@ export class Connection {
   }
 
   async #joined(attempt: Attempt): Promise<void> {
-    await Promise.all([...this.#topics].map(([topic, known]) => this.#subscribe(topic, known)));
+    await Promise.all([...this.#topics].map(([topic, known]) => this.#settle(topic, known)));
     if (attempt !== this.#current) return;
     this.#everJoined = true;
     this.#refusals = 0;
@@ -201,29 +201,47 @@ export class Connection {
     this.#heartbeat = setInterval(() => void this.check(), HEARTBEAT);
     this.#become({ kind: "connected" });
     this.joins.tell();
-    for (const known of [...this.#topics.values()]) if (known.attempt === attempt && known.stands) announce(known);
+    for (const known of [...this.#topics.values()])
+      if (known.attempt === attempt && known.standing === "yes") announce(known);
   }
 
-  async #subscribe(topic: string, known: Topic): Promise<void> {
+  /**
+   * Subscribes a topic that somebody listens to, and unsubscribes one that nobody does; one after the other, since a router
+   * knows one subscription of a topic only.
+   */
+  async #settle(topic: string, known: Topic): Promise<void> {
     const attempt = this.#current;
     if (attempt === null) return;
-    known.attempt = attempt;
-    known.stands = false;
+    if (known.attempt !== attempt) {
+      known.attempt = attempt;
+      known.standing = "no";
+    }
+    const wanted = known.listeners.size > 0;
+    if (known.standing === "changing" || wanted === (known.standing === "yes")) {
+      if (known.standing === "no" && this.#topics.get(topic) === known) this.#topics.delete(topic);
+      return;
+    }
+    known.standing = "changing";
     try {
-      await attempt.subscribe(topic, (args) => {
-        for (const { handler } of [...known.listeners]) handler(args);
-      });
+      if (wanted) await attempt.subscribe(topic, (args) => hear(known, args));
+      else await attempt.unsubscribe(topic);
     } catch (error) {
       if (attempt !== this.#current) return;
-      const refused = [...known.listeners].flatMap((listener) => listener.refused ?? []);
-      if (refused.length < known.listeners.size) this.#lost();
-      else for (const tell of refused) tell(fromWire(error));
+      known.standing = "no";
+      this.#refused(known, fromWire(error));
       return;
     }
     if (attempt !== this.#current) return;
-    known.stands = true;
-    if (this.#topics.get(topic) !== known) attempt.unsubscribe(topic);
-    else if (this.#state.kind === "connected") announce(known);
+    known.standing = wanted ? "yes" : "no";
+    if (wanted && this.#state.kind === "connected") announce(known);
+    await this.#settle(topic, known);
+  }
+
+  #refused({ listeners }: Topic, error: SisockError): void {
+    const all = [...listeners];
+    // Whoever cannot go without it cannot go on at all.
+    if (all.some(({ refused }) => refused === undefined)) this.#lost();
+    else for (const { refused } of all) refused?.(error);
   }
 
   #left(attempt: Attempt, reason: string | null, message: string | null): void {
@@ -259,6 +277,10 @@ export class Connection {
     this.#state = state;
     this.states.tell(state);
   }
+}
+
+function hear({ listeners }: Topic, args: readonly unknown[]): void {
+  for (const { handler } of [...listeners]) handler(args);
 }
 
 function announce({ listeners }: Topic): void {
@@ -320,11 +342,11 @@ class Attempt {
     this.#subscriptions.set(topic, await session.subscribe(topic, (args) => handler(args ?? [])));
   }
 
-  unsubscribe(topic: string): void {
+  async unsubscribe(topic: string): Promise<void> {
     const subscription = this.#subscriptions.get(topic);
     this.#subscriptions.delete(topic);
     // A session that is lost has no subscriptions.
-    if (subscription !== undefined && this.#session?.isOpen) this.#session.unsubscribe(subscription).catch(() => {});
+    if (subscription !== undefined && this.#session?.isOpen) await this.#session.unsubscribe(subscription);
   }
 
   call(
