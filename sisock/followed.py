@@ -14,7 +14,7 @@ class Followed:
     """Rows that came to a timeline. In each of the ranges `revises` they replace all that was delivered before.
 
     Times are microseconds; `finalized_until` is seconds, None where the node says nothing of it. `position` (None for a
-    node that keeps none) and what is `unread` are what `Resume` takes to go on behind them.
+    node that keeps none) and what is `unread` are what `Resume` takes to go on behind them. There may be no rows.
     """
 
     timeline: str

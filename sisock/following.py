@@ -49,7 +49,7 @@ SILENCE = 12.0
 MAX_WAITING = 4_000_000
 # Seconds between two tries: the first time, and at most.
 RETRY = (0.3, 5.0)
-_PASSING = (Busy, NodeFailed, NotConnected, StoreAway, TimedOut, UnknownNode, TooMuch)
+_PASSING = (Busy, NodeFailed, NotConnected, StoreAway, TimedOut, UnknownNode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +317,7 @@ class _Line:
         for action in actions:
             match action:
                 case Deliver():
-                    told = (action.block, action.revises, action.position, action.finalized_until, action.unread)
+                    told = (action.block, action.revises, action.since, action.finalized_until, action.unread)
                     self._follower.put(Followed(self.timeline, *told))
                 case Gap():
                     self._follower.put(Missing(self.timeline, action.start, action.end, action.reason))
@@ -352,6 +352,9 @@ class _Line:
             except PositionLost:
                 told = self.splice.position_lost
             except TooMuch:
+                if not isinstance(asked, AskSince):
+                    # Not even a page of it can be read.
+                    raise
                 told = self.splice.too_much
             except SisockError as error:
                 if is_old(error):

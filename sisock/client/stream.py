@@ -43,6 +43,9 @@ class Stream:
             offered = self._follower.catalogue.fields if self._follower is not None else {}
             fields = {name: offered[name] for name in self.fields if name in offered}
             if isinstance(item, Followed):
+                if not len(item.block) and not item.revises:
+                    # It tells a position, and nothing that a reader of rows sees.
+                    continue
                 return Rows.of(self.node, fields, item)
             gap = Gap.named(self.node, fields, item)
             if self.on_gap is None:

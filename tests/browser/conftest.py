@@ -166,6 +166,13 @@ class Window:
             }"""
         )
 
+    def holds_all(self, node, field, since):
+        """Whether the rows in figures from a time on are those that the command line reads, all of them and no others."""
+        shown = {t: row[field] for t, row in self.rows() if t >= since and row[field] is not None}
+        end = max(shown, default=since)
+        read = self.site.values(node, field, "--start", str(since), "--end", str(end + 1e-6))
+        return bool(shown) and shown == read
+
     def close(self):
         self.context.close()
 

@@ -69,7 +69,15 @@ function Notice({ site, open }: { site: Site; open: OpenNode }) {
       </p>
     );
   }
-  if (problem === null) return <Silence site={site} open={open} />;
+  const gap = open.traces.gap.value;
+  if (problem === null && gap === null) return <Silence site={site} open={open} />;
+  if (problem === null) {
+    return (
+      <p class="notice" role="status">
+        {`At ${formatTime(Math.floor(gap!.t), site.utc.value)}: ${gap!.reason}.`}
+      </p>
+    );
+  }
   return (
     <p class="notice" role="status">
       {`${open.name} gives no data at present: ${problem.message}. It is asked again.`}

@@ -5,10 +5,10 @@ import {
   type Block,
   type Catalogue,
   type Connection,
+  FollowingSource,
   groupBy,
   lineOf,
   newest,
-  PollingSource,
   type Sample,
   type SisockError,
   type Source,
@@ -54,7 +54,7 @@ export class OpenNode {
 
   constructor(connection: Connection, name: string) {
     this.name = name;
-    this.#source = new PollingSource(connection, name);
+    this.#source = new FollowingSource(connection, name);
     this.traces = new Traces(this.#source);
     // Chosen once: a range that changed by itself while someone looks would be a nuisance.
     let chosen: Range | null = null;
@@ -125,7 +125,14 @@ export class OpenNode {
           timeline,
           fields,
           { since, maxPoints: 1, latest: true },
-          { block: (block) => this.#take(block), problem: (error) => (this.problem.value = error) },
+          {
+            block: (block) => this.#take(block),
+            problem: (error) => (this.problem.value = error),
+            anew: () => {
+              this.#unwatch();
+              void this.#begin();
+            },
+          },
         ),
       );
     }
