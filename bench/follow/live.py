@@ -23,7 +23,7 @@ def live(table, folder, here, rounds, seconds=4.0):
     with (
         Part("bench.follow.streams:LivePart", store=str(folder / "live.db"), node=here.node("bench_live")) as node,
         Part("bench.follow.streams:FollowersPart", reader=reader, ws=here.ws, followers=FOLLOWERS, bare=FOLLOWERS) as followers,
-        Part("bench.follow.streams:CrowdPart", reader=reader, ws=here.ws, many=CROWD),
+        Part("bench.follow.streams:CrowdPart", reader=reader, ws=here.ws, many=CROWD) as crowd,
     ):
         for turn in range(rounds + 1):
             followers.ask("taken")
@@ -41,6 +41,7 @@ def live(table, folder, here, rounds, seconds=4.0):
                 ours.append(_percentiles([at - sent[seq] for seq, at, _ in arrived if seq in sent]))
                 appended.append(_percentiles([delay for *_, delay in arrived]))
                 bare.append(_percentiles(heard))
+        assert crowd.ask("all_there")
     share = float(np.median(shares)) * 100
     words = f"{FOLLOWERS + CROWD} followers of {ROWS * BLOCKS} samples/s: the router's share of a core"
     table.add(words, "%", share, at_most=20)

@@ -71,9 +71,9 @@ def _stall(table, here, node, others, sleeper, seconds, rows, words):
         finally:
             os.kill(sleeper.pid, signal.SIGCONT)
     held = rows * 16 * BLOCKS * seconds / 1e6
-    table.add(
-        f"{words} for {seconds:g} s: the router grows by", "MB", growth.mb, {"what it was sent meanwhile": held}, at_most=20
-    )
+    # A ratio to nothing at all would be none.
+    sent = {"what it was sent meanwhile": held} if growth.mb else {}
+    table.add(f"{words} for {seconds:g} s: the router grows by", "MB", growth.mb, sent, at_most=20)
     for number, name in enumerate(("p50", "p99")):
         table.add(f"  the others' {name} meanwhile", "ms", during[number], {"before": before[number]})
         table.add(f"  the others' {name} grows by", "ms", max(0.0, during[number] - before[number]), at_most=50)
