@@ -166,12 +166,13 @@ class Consumer:
         take: Take,
         begin: Callable[[Mapping[str, Answered]], None] = lambda _: None,
         again: Callable[[NotConnected], Awaitable[None]] | None = None,
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> dict[str, Answered]:
         """All rows of a long range, by pages: each goes to `take` as it comes; the answers hold what is said of them.
 
         What came after the first call is not in it, so that all pages are of the same position; PositionLost if the history
         is another one meanwhile. `begin` is told first about how many rows there are. After a lost connection it waits for
-        `again` and goes on behind what came; without, NotConnected.
+        `again` and goes on behind what came; without, NotConnected. `room` is waited for before each page.
         """
         # Neither waits for the other.
         catalogue = Deferred.fromCoroutine(self.get_fields(node))
@@ -190,12 +191,12 @@ class Consumer:
                 return await self.read(node, question, take)
             fields = {name: offered[name] for name in question.fields if name in offered and offered[name].timeline == timeline}
             answers[timeline] = replace(tail, blocks=[], fields=fields)
-            if len(tail.block):
-                end = min(question.end, int(tail.block.t[-1]) + 1)
+            if tail.last is not None:
+                end = min(question.end, tail.last + 1)
                 first = question.start if tail.first is None else tail.first
                 stretch = Stretch(timeline, tuple(fields), question.start, end, tail.rows, first)
                 same = partial(_check_epoch, tail.position.epoch)
-                await read_pages(self.caller(node), stretch, partial(take, timeline), same, again=again)
+                await read_pages(self.caller(node), stretch, partial(take, timeline), same, room, again)
         return answers
 
     def follow(

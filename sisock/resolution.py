@@ -37,7 +37,8 @@ def read(history: History, timeline: str, fields: Sequence[str], request: DataRe
         return Reading(changes.block, position=changes.position, revises=changes.revises)
     if request.max_points == 1 and request.method == "last" and not request.min_stride:
         tail = history.tail(timeline, fields, start, end)
-        return Reading(tail.block, rows=tail.rows, first=tail.first, position=tail.position)
+        last = int(tail.block.t[-1]) if len(tail.block) else None
+        return Reading(tail.block, rows=tail.rows, first=tail.first, last=last, position=tail.position)
     # Taken before the rows are read, it is never ahead of them: what came meanwhile is told once more to who follows.
     position = history.position(timeline)
     rows = history.count(timeline, start, end)

@@ -73,13 +73,26 @@ class AskSince:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Rows in [start, end) that are still to be read; `anew` if they replace all that was delivered of that range."""
+
+    start: int
+    end: int
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
-    """Hand rows to the reader. In each of the ranges `revises` they replace all that was delivered before."""
+    """Hand rows to the reader. In each of the ranges `revises` they replace all that was delivered before.
+
+    Whoever has them has all that came up to `position`, but for what is still `unread` of a long range.
+    """
 
     block: Block
     revises: tuple[Range, ...]
     position: Position
     finalized_until: float | None = None
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +121,17 @@ class State(Enum):
 class Splice:
     """Follows some fields of one timeline from `start` on (microseconds).
 
-    With a `position`, and the newest time that was delivered up to it, it goes on from there.
+    With a `position`, the newest time that was delivered up to it and what was `unread` then, it goes on from there.
     """
 
-    def __init__(self, fields: Sequence[str], start: int, position: Position | None = None, newest: int | None = None) -> None:
+    def __init__(
+        self,
+        fields: Sequence[str],
+        start: int,
+        position: Position | None = None,
+        newest: int | None = None,
+        unread: Unread | None = None,
+    ) -> None:
         self.fields, self.start = tuple(fields), start
         self.state = State.AWAY
         # All that was delivered reaches this position, and this time.
@@ -127,6 +147,9 @@ class Splice:
         self._reached: int | None = None
         # What was being read when the connection was lost.
         self._unread: ReadPages | AskSince | None = None
+        if unread is not None:
+            self._unread = ReadPages(unread.start, unread.end)
+            self._anew, self._reached = unread.anew, unread.start if unread.anew else None
 
     # What happened to the connection and the reader
 
@@ -327,7 +350,14 @@ class Splice:
             self.newest = int(rows.t[-1]) if self.newest is None else max(self.newest, int(rows.t[-1]))
         if not len(rows) and not ranges:
             return []
-        return [Deliver(rows, tuple(sorted(ranges)), position, finalized_until)]
+        unread = None
+        if isinstance(self.asked, ReadPages):
+            if self._older is not None:
+                # What changed before the new rows is still to be asked after this one.
+                position = self._older[0]
+            else:
+                unread = Unread(self.asked.start, self.asked.end, self._anew)
+        return [Deliver(rows, tuple(sorted(ranges)), position, finalized_until, unread)]
 
 
 def _values(live: LiveBlock) -> int:

@@ -59,6 +59,8 @@ def answer(
             else:
                 send({"timeline": rows.timeline, "arrow": message})
         if not count:
+            if rows.about.last is not None and rows.about.rows:
+                downsampled[rows.timeline] = what_was_done(request, rows.about, rows.about.rows, 0)
             continue
         lines[rows.timeline] = {"finalized_until": rows.about.finalized_until}
         if send is None:
