@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Position } from "../src/client/position";
 import type { Range } from "../src/client/rows";
-import { type Action, Splice } from "../src/client/splice";
+import { type Action, Splice, type Unread } from "../src/client/splice";
 import { type GoldenBlock, type GoldenLive, golden, liveBlock, rows } from "./golden";
 
 type Told = Record<string, unknown> & { readonly do: string };
@@ -19,6 +19,7 @@ interface Run {
   readonly start: number;
   readonly position: Position | null;
   readonly newest: number | null;
+  readonly unread: Unread | null;
   readonly steps: readonly Step[];
 }
 
@@ -55,7 +56,7 @@ function expected(told: Told): unknown {
 describe("the splice does what Python's does", () => {
   it.each(runs.map((run, i) => [i, run] as const))("run %i", (_, run) => {
     const held = { held: bounds.MAX_HELD, values: bounds.MAX_HELD_VALUES };
-    const splice = new Splice(run.fields, run.start, run.position, run.newest, held);
+    const splice = new Splice(run.fields, run.start, run.position, run.newest, run.unread, held);
     for (const [at, step] of run.steps.entries()) {
       const actions = TELL[step.tell]!(splice, ...step.args);
       expect({ at, actions, state: splice.state, position: splice.position }).toEqual({

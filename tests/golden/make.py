@@ -27,7 +27,7 @@ from sisock.blocks import Block, Column
 from sisock.fields import Field
 from sisock.live import LISTED_ROWS, LiveBlock
 from sisock.positions import Position
-from sisock.splice import AskSince, AskTail, Deliver, Gap, ReadPages, Splice
+from sisock.splice import AskSince, AskTail, Deliver, Gap, ReadPages, Splice, Unread
 from tests.unit.test_splice import FOLLOWED, Following
 
 FOLDER = Path(__file__).parent
@@ -92,6 +92,10 @@ def position(one: Position | None) -> dict[str, Any] | None:
     return None if one is None else one.to_wire()
 
 
+def unread(one: Unread | None) -> dict[str, Any] | None:
+    return None if one is None else {"start": one.start, "end": one.end, "anew": one.anew}
+
+
 # The splice
 
 
@@ -104,9 +108,10 @@ def action(one: Any) -> dict[str, Any]:
             return {"do": "read_pages", "start": start, "end": end}
         case AskSince(since, start, end):
             return {"do": "ask_since", "since": position(since), "start": start, "end": None if end >= 2**62 else end}
-        case Deliver(rows, revises, reached, final):
-            told = {"block": block(rows), "revises": value(revises), "position": position(reached), "finalized_until": final}
-            return {"do": "deliver", **told}
+        case Deliver():
+            told = {"block": block(one.block), "revises": value(one.revises), "position": position(one.position)}
+            rest = {"finalized_until": one.finalized_until, "since": position(one.since), "unread": unread(one.unread)}
+            return {"do": "deliver", **told, **rest}
         case Gap(start, end, reason):
             return {"do": "gap", "start": start, "end": end, "reason": reason}
     raise AssertionError(one)
@@ -159,7 +164,8 @@ def run(seed: int) -> list[dict[str, Any]]:
     class Noted(Following):
         def drive(self, splice: Splice) -> None:
             one = {"fields": list(FOLLOWED), "start": splice.start, "position": position(splice.position)}
-            made.append(one | {"newest": splice.newest, "steps": []})
+            before = self.unread if splice.position is not None else None
+            made.append(one | {"newest": splice.newest, "unread": unread(before), "steps": []})
             super().drive(Recorded(splice, made[-1]["steps"]))  # type: ignore[arg-type]
 
     machine = Noted()

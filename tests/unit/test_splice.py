@@ -172,7 +172,7 @@ class Following(RuleBasedStateMachine):
 
     def read_anew(self):
         """A reader who knows nothing."""
-        self.copy, self.named, self.known = {}, set(), None
+        self.copy, self.named, self.known, self.unread = {}, set(), None, None
         self.drive(Splice(FOLLOWED, self.start))
 
     def drive(self, splice):
@@ -220,8 +220,9 @@ class Following(RuleBasedStateMachine):
         self.last = delivered
         self.named -= erased | came.keys()
         self.named &= self.copy.keys()
-        if delivered.position is not None:
-            self.known = delivered.position
+        assert delivered.position in (None, delivered.since)
+        assert delivered.position is None or delivered.unread is None
+        self.known, self.unread = delivered.since, delivered.unread
 
     def stop(self):
         self.work = self.answer = None
@@ -259,11 +260,11 @@ class Following(RuleBasedStateMachine):
     @precondition(lambda self: self.copy)
     @rule()
     def restart_the_reader(self):
-        """Goes on behind the position that was told last, with all that was delivered."""
+        """Goes on behind what was delivered last, with all that was."""
         if self.known is None or not self.copy:
             self.read_anew()
         else:
-            self.drive(Splice(FOLLOWED, self.start, self.known, max(self.copy)))
+            self.drive(Splice(FOLLOWED, self.start, self.known, max(self.copy), self.unread))
 
     # The node answers
 

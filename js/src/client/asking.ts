@@ -14,9 +14,13 @@ export interface Answered {
   readonly position: Position | null;
   readonly finalizedUntil: number | null;
   readonly revises: readonly Range[];
-  /** How many rows there were before they were made fewer, and about where they began. */
+  /**
+   * How many rows there were before they were made fewer, about where they began, and the time of the last of them, which may
+   * have no value of these fields.
+   */
   readonly rows: number;
   readonly first: number | null;
+  readonly last: number | null;
 }
 
 /** One question to a node: fields of one timeline in [start, end), in microseconds. */
@@ -52,6 +56,7 @@ export async function askArrow(
   const { Reader } = await import("./arrow");
   const reader = new Reader();
   let rows = 0;
+  let end: number | null = null;
   let broken: SisockError | null = null;
   const feed = (octets: unknown): void => {
     if (broken !== null || signal.aborted) return;
@@ -60,17 +65,22 @@ export async function askArrow(
       for (const block of reader.feed(octets)) {
         if (block.t.length === 0) continue;
         rows += block.t.length;
+        end = block.t.at(-1)!;
         take(block);
       }
     } catch (error) {
       broken = fromWire(error);
     }
   };
-  const { timeline, since, end } = question;
+  const { timeline, since } = question;
   const more = question.last === true ? { max_points: 1, method: "last" } : {};
   const answer = await call(
     getData(question.node),
-    [question.fields, toSeconds(Math.max(question.start, EARLIEST)), Number.isFinite(end) ? toSeconds(end) : null],
+    [
+      question.fields,
+      toSeconds(Math.max(question.start, EARLIEST)),
+      Number.isFinite(question.end) ? toSeconds(question.end) : null,
+    ],
     { encoding: "arrow", ...more, ...(since === undefined ? {} : { since: { [timeline]: since } }) },
     { signal, onProgress: (message) => isRecord(message) && message.timeline === timeline && feed(message.arrow) },
   );
@@ -87,5 +97,6 @@ export async function askArrow(
     revises: Array.isArray(revises) ? revises.map(range) : [],
     rows: isRecord(done) && typeof done.from === "number" ? done.from : rows,
     first: isRecord(done) && typeof done.first === "number" ? toMicros(done.first) : null,
+    last: isRecord(done) && typeof done.last === "number" ? toMicros(done.last) : end,
   };
 }

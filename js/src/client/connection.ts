@@ -330,8 +330,9 @@ class Attempt {
   end(): void {
     this.#connection.onopen = () => this.#connection.close();
     this.#connection.onclose = () => true;
-    // A goodbye would wait for a router that may not answer.
-    this.#connection.transport.close?.();
+    // A goodbye would wait for a router that may not answer. What was sent just now is still on its way to the socket.
+    const { transport } = this.#connection;
+    setTimeout(() => transport.close?.(), 0);
     this.#session = null;
     this.#fail();
   }

@@ -18,7 +18,7 @@ import { parseLive } from "./live";
 import { readPages } from "./paging";
 import type { Position } from "./position";
 import { concat, type Rows } from "./rows";
-import { type Action, type Asked, type Deliver, type Gap, Splice } from "./splice";
+import { type Action, type Asked, type Deliver, type Gap, Splice, type Unread } from "./splice";
 import { live } from "./uris";
 
 /** What following needs of a connection. */
@@ -35,10 +35,12 @@ export interface Followed {
   tooMuch?(): void;
 }
 
-/** How far somebody has followed a timeline before: all up to this position, and this newest time in microseconds. */
+/** How far somebody has followed a timeline before: all up to this position but for what was unread, and the newest time. */
 export interface Resume {
   readonly position: Position;
+  /** Microseconds. */
   readonly newest: number;
+  readonly unread?: Unread | null;
 }
 
 // A node repeats its position every 5 s; after so long it is asked. Milliseconds, as is all that follows.
@@ -87,7 +89,7 @@ export class Following {
     this.#node = node;
     this.#timeline = timeline;
     this.#followed = followed;
-    this.#splice = new Splice(fields, start, resume?.position, resume?.newest);
+    this.#splice = new Splice(fields, start, resume?.position, resume?.newest, resume?.unread);
     const look = setInterval(() => this.#look(), LOOK);
     this.#stops.push(
       () => clearInterval(look),
@@ -228,10 +230,11 @@ export class Following {
     const answer = await this.#ask(question, (rows) => parts.push(rows), signal);
     const { position } = answer;
     if (position === null) return null;
-    const rows = concat(parts);
-    if (asked.do === "ask_since") return () => splice.changed(rows, answer.revises, position, answer.finalizedUntil);
+    if (asked.do === "ask_since") {
+      return () => splice.changed(concat(parts), answer.revises, position, answer.finalizedUntil);
+    }
     this.#tail = answer;
-    return () => splice.tail(position, rows.t.at(-1) ?? null);
+    return () => splice.tail(position, answer.last);
   }
 
   async #pages(

@@ -3,9 +3,9 @@
 import { SisockError, TOO_MUCH } from "./errors";
 import type { Rows } from "./rows";
 
-// Bytes of the first page, and of the longest: a little less than one call may bring.
+// Bytes of the first page, and of the longest: a router holds no more than that for a reader who is busy drawing for a while.
 const FIRST_BYTES = 256 << 10;
-const MOST_BYTES = 14 << 20;
+const MOST_BYTES = 4 << 20;
 // Seconds that a page should take, and how much longer than the one before it may be.
 const SECONDS = 1;
 const GROWTH = 8;

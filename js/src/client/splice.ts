@@ -32,9 +32,17 @@ export interface AskSince {
   readonly end: number;
 }
 
+/** Rows in [start, end) that are still to be read; `anew` if they replace all that was delivered of that range. */
+export interface Unread {
+  readonly start: number;
+  readonly end: number;
+  readonly anew: boolean;
+}
+
 /**
  * Hand rows to the reader. In each of the ranges `revises` they replace all that was delivered before. The position is that of
- * all that was delivered; null while what lies before it is still to come. There may be no rows.
+ * all that was delivered; null while what lies before it is still to come. There may be no rows. Whoever stops here goes on
+ * after the position `since`, and with what is `unread` of a long range.
  */
 export interface Deliver {
   readonly do: "deliver";
@@ -42,6 +50,8 @@ export interface Deliver {
   readonly revises: readonly Range[];
   readonly position: Position | null;
   readonly finalizedUntil: number | null;
+  readonly since: Position | null;
+  readonly unread: Unread | null;
 }
 
 /** Tell the reader that rows in [start, end) may be missing or other than delivered, and why. */
@@ -84,12 +94,13 @@ export class Splice {
   // What was being read when the connection was lost.
   #unread: ReadPages | AskSince | null = null;
 
-  /** With a position, and the newest time that was delivered up to it, it goes on from there. */
+  /** With a position, the newest time that was delivered up to it and what was unread then, it goes on from there. */
   constructor(
     fields: readonly string[],
     start: number,
     position: Position | null = null,
     newest: number | null = null,
+    unread: Unread | null = null,
     bounds: { readonly held: number; readonly values: number } = BOUNDS,
   ) {
     this.fields = fields;
@@ -97,6 +108,10 @@ export class Splice {
     this.position = position;
     this.newest = newest;
     this.#bounds = bounds;
+    if (unread === null) return;
+    this.#unread = { do: "read_pages", start: unread.start, end: unread.end };
+    this.#anew = unread.anew;
+    this.#reached = unread.anew ? unread.start : null;
   }
 
   // What happened to the connection and the reader
@@ -297,7 +312,9 @@ export class Splice {
     this.asked = null;
     const actions: Action[] = [];
     if (this.#untold) {
-      actions.push({ do: "deliver", block: NO_ROWS, revises: [], position: this.position, finalizedUntil: null });
+      const { position } = this;
+      const none = { block: NO_ROWS, revises: [], finalizedUntil: null };
+      actions.push({ do: "deliver", ...none, position, since: position, unread: null });
       this.#untold = false;
     }
     while (this.#held.length > 0 && this.#isLive()) {
@@ -334,7 +351,15 @@ export class Splice {
     if (rows.t.length > 0) this.newest = Math.max(newest ?? Number.NEGATIVE_INFINITY, rows.t.at(-1)!);
     if (rows.t.length === 0 && ranges.length === 0) return [];
     this.#untold = position === null;
-    return [{ do: "deliver", block: rows, revises: ranges, position, finalizedUntil }];
+    let [since, unread]: [Position | null, Unread | null] = [position, null];
+    if (position === null && this.#older !== null) {
+      // What changed before the new rows is still to be asked after this one.
+      since = this.#older.since;
+    } else if (position === null && this.asked?.do === "read_pages") {
+      since = this.position;
+      unread = { start: this.asked.start, end: this.asked.end, anew: this.#anew };
+    }
+    return [{ do: "deliver", block: rows, revises: ranges, position, finalizedUntil, since, unread }];
   }
 }
 

@@ -140,11 +140,36 @@ export class OpenNode {
 
   #take(block: Block): void {
     const samples = new Map(this.newest.value);
+    const [start, end] = block.revises ?? [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+    const erased: string[] = [];
     for (const name of block.data.keys()) {
       const sample = newest(lineOf(block, name));
-      if (sample !== null && sample.value !== null) samples.set(name, { t: sample.t, value: sample.value });
+      const known = samples.get(name);
+      // What corrects older rows does not change which one is the newest.
+      if (sample?.value != null && (known === undefined || sample.t >= known.t)) {
+        samples.set(name, { t: sample.t, value: sample.value });
+      } else if (known !== undefined && known.t >= start && known.t < end) erased.push(name);
     }
     this.newest.value = samples;
+    if (erased.length > 0) void this.#renew(erased);
+  }
+
+  /** Asks for the newest values of fields whose newest one is there no more. */
+  async #renew(names: readonly string[]): Promise<void> {
+    const generation = this.#generation;
+    try {
+      const found = await this.#source.newest(names);
+      if (generation !== this.#generation) return;
+      const samples = new Map(this.newest.value);
+      for (const name of names) {
+        const sample = found.get(name);
+        if (sample === undefined) samples.delete(name);
+        else samples.set(name, sample);
+      }
+      this.newest.value = samples;
+    } catch (error) {
+      if (generation === this.#generation) this.problem.value = error as SisockError;
+    }
   }
 }
 
