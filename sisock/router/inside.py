@@ -22,6 +22,9 @@ log = Logger()
 # How long a session that was told to leave has to do so, in seconds; then its transport is closed.
 LEAVES_WITHIN = 0.5
 
+# The roles of whoever is no part of the router itself.
+_OUTSIDE = (*ROLES, "anonymous")
+
 
 @dataclass(frozen=True, slots=True)
 class Joined:
@@ -95,7 +98,7 @@ class Inside:
         process = router.process
 
         def guarded(session: Any, msg: Any) -> None:
-            if session._authrole in ROLES:
+            if session._authrole in _OUTSIDE:
                 joined = Joined(session._session_id, session._authid, session._authrole)
                 if isinstance(msg, message.Call) and hides(joined, msg.procedure):
                     text = f"no callee registered for procedure <{msg.procedure}>"
