@@ -39,18 +39,20 @@ test: setup ## Run every test.
 	$(BIN)/python -m pytest tests/browser
 
 soak: setup ## Run the long forms of the tests.
-	$(BIN)/python -m pytest -m soak --timeout 3600
+	$(BIN)/python -m pytest -m soak --timeout 3600 -rP
 
-bench: setup ## Measure the store beside its baselines, 5 minutes; writes build/bench.json.
+bench: setup ## Measure the store and following beside their baselines, 10 minutes; writes build/bench*.json.
 	@mkdir -p build
 	$(BIN)/python -m bench.store --json build/bench.json $(ARGS)
+	$(BIN)/python -m bench.follow --json build/bench-follow.json $(ARGS)
 
 # Unpacked, not installed: their services are not to run, and a benchmark needs no root.
-bench-peers: ## Fetch InfluxDB and VictoriaMetrics, as Debian packs them, for make bench.
+bench-peers: ## Fetch InfluxDB, VictoriaMetrics and Mosquitto, as Debian packs them, for make bench.
 	@command -v apt-get >/dev/null || { echo "The peers come as Debian's packages, and there is no apt-get here." >&2; exit 1; }
 	@rm -rf build/peers && mkdir -p build/peers
 	@test "$$(id -u)" != 0 || apt-get update -qq
 	cd build/peers && apt-get download -qq -o APT::Sandbox::User=root influxdb victoria-metrics \
+	    mosquitto libwrap0 libdlt2 libcjson1 \
 	  && for package in *.deb; do dpkg -x "$$package" . && rm "$$package" || exit 1; done
 
 lint: setup types ## Check style and types.
@@ -72,7 +74,7 @@ format: setup ## Bring the code into shape.
 
 lock: setup ## Choose the newest versions that fit and pin them.
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --no-annotate --extra site --extra postgres --group dev --override requirements/overrides.txt pyproject.toml \
+	  --no-annotate --extra site --extra postgres --extra notebook --group dev --override requirements/overrides.txt pyproject.toml \
 	  -o requirements/lock.txt
 	echo uv | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate - -o requirements/uv.txt

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from sisock.doors import caller_of
 from sisock.errors import TooMuch
 from sisock.grafana_bridge import simplejson
 from sisock.grafana_bridge.reader import MAX_POINTS, Consumer, Reader
 from sisock.grafana_bridge.series import Result, Series
 from sisock.http import application, json_body, reply, reply_encoded, to_json
+from sisock.seen import Seen
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -25,25 +28,30 @@ BREATH = 20_000
 def create_app(consumer: Consumer, *, clock: IReactorTime | None = None) -> Klein:
     """The bridge as a Klein application, to be served by `sisock.http.listen`. `clock` counts the deadlines."""
     app = application()
-    reader = Reader(consumer, clock)
-    _health(app, reader)
-    _simplejson(app, reader)
+
+    def reader_for(request: Any) -> Reader:
+        """Reads for whoever makes a request, what the rules let them see."""
+        return Reader(Seen(consumer, caller_of(request)), clock)
+
+    _health(app, consumer)
+    _simplejson(app, reader_for)
     return app
 
 
-def _health(app: Klein, reader: Reader) -> None:
+def _health(app: Klein, consumer: Consumer) -> None:
     def healthz(request: Any) -> bytes:
-        return reply(request, {"status": "ok"}) if reader.connected else reply(request, {"status": "no session"}, 503)
+        return reply(request, {"status": "ok"}) if consumer.connected else reply(request, {"status": "no session"}, 503)
 
     app.route("/healthz", methods=["GET"])(healthz)
 
 
-def _simplejson(app: Klein, reader: Reader) -> None:
+def _simplejson(app: Klein, reader_for: Callable[[Any], Reader]) -> None:
     def root(request: Any) -> bytes:
-        reader.check_session()
+        reader_for(request).check_session()
         return reply(request, {"status": "ok"})
 
     async def search(request: Any) -> bytes:
+        reader = reader_for(request)
         reader.check_session()
         text = simplejson.parse_search(json_body(request))
         offered = await reader.catalogues()
@@ -51,6 +59,7 @@ def _simplejson(app: Klein, reader: Reader) -> None:
         return reply(request, simplejson.matching(names, text))
 
     async def query(request: Any) -> bytes:
+        reader = reader_for(request)
         reader.check_session()
         asked = simplejson.parse_query(json_body(request))
         found = await reader.read(asked.asks())

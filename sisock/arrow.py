@@ -111,11 +111,16 @@ class Reader:
     @property
     def fields(self) -> dict[str, Field]:
         """Units and descriptions, as the schema has them."""
-        found = {}
-        for one in [] if self.schema is None else list(self.schema)[1:]:
-            told = {key.decode(): text.decode() for key, text in (one.metadata or {}).items()}
-            found[one.name] = Field(told.get("description"), told.get("units"), _kind(one.type))
-        return found
+        return {} if self.schema is None else fields_of(self.schema)
+
+
+def fields_of(layout: pa.Schema) -> dict[str, Field]:
+    """Units, descriptions and types of the fields of a schema that begins with `t`."""
+    found = {}
+    for one in list(layout)[1:]:
+        told = {key.decode(): text.decode() for key, text in (one.metadata or {}).items()}
+        found[one.name] = Field(told.get("description"), told.get("units"), _kind(one.type))
+    return found
 
 
 def _kind(kind: pa.DataType) -> Any:

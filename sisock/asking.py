@@ -25,7 +25,8 @@ Take = Callable[[str, Block], None]
 class Answered:
     """What an answer holds of one timeline. Times in microseconds, `finalized_until` in seconds.
 
-    `rows` are how many there were before they were made fewer, and about where they began is `first`.
+    `rows` are how many there were before they were made fewer, about where they began is `first`, and `last` is the time of
+    the last of them, which may have no value of the fields that were asked for.
     """
 
     timeline: str
@@ -36,6 +37,7 @@ class Answered:
     revises: tuple[tuple[int, int], ...] = ()
     rows: int = 0
     first: int | None = None
+    last: int | None = None
 
     @property
     def block(self) -> Block:
@@ -161,6 +163,8 @@ def _note_rest(answers: dict[str, Answered], result: Mapping[str, Any]) -> None:
         done = (result.get("downsampled") or {}).get(timeline) or {}
         answer.rows = int(done.get("from", sum(map(len, answer.blocks))))
         answer.first = to_micros(done["first"]) if "first" in done else None
+        ends = [int(block.t[-1]) for block in answer.blocks if len(block)][-1:]
+        answer.last = to_micros(done["last"]) if "last" in done else next(iter(ends), None)
 
 
 def is_old(error: SisockError) -> bool:

@@ -1,13 +1,13 @@
-"""Who may do what: one pure function from a session's role and an action to yes or no.
+"""Who may do what: one pure function from a session's user and an action to yes or no.
 
 | role | may |
 |---|---|
 | node | register and publish what carries the name of a node that its user may serve; ask the hub about it |
-| consumer | ask the hub for the nodes, call any node, subscribe to joins, leaves and any node's live topics |
+| consumer | ask the hub for the nodes, and of each the fields, data and live topics, as far as it may see, read and follow it |
 | server | everything under the base URI and `observatory.` (the old trusted role) |
 | anonymous | publish and subscribe under `observatory.` (where that listener is switched on) |
 
-What is not in the table is refused.
+What is not in the table is refused. The rules of single nodes are `sisock.rules`'.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from sisock import uris
+from sisock.rules import OPEN, Rules, Verb
 from sisock.users import User
 
 OBSERVATORY = "observatory."
 
 _HUB_OF_NODES = frozenset({uris.ADD, uris.SUBTRACT, uris.CLAIM, uris.WATCHED})
+# What a consumer must be granted to call a node's procedures.
+_VERBS: dict[str, Verb] = {"get_fields": "see", "get_data": "read"}
 _HUB_TOPICS = frozenset({uris.ADDED, uris.SUBTRACTED})
 
 
-def may(role: str, user: User | None, action: str, uri: str, options: Mapping[str, Any]) -> bool:
+def may(role: str, user: User | None, action: str, uri: str, options: Mapping[str, Any], rules: Rules = OPEN) -> bool:
     """Whether a session may call, register, publish or subscribe a URI, with the options it sent.
 
     `user` is the session's user as the site knows it now; None for an anonymous session or one that was taken away.
@@ -34,13 +37,21 @@ def may(role: str, user: User | None, action: str, uri: str, options: Mapping[st
         return False
     if role == "anonymous":
         return action in ("publish", "subscribe") and _under(uri, OBSERVATORY, match)
-    if user is None or user.role != role:
+    if user is None or user.role != role or user.authid in rules.blocked:
         return False
     if role == "server":
         return _under(uri, OBSERVATORY, match) or _under(uri, f"{uris.BASE_URI}.", match)
     if role == "consumer":
-        return _consumer(action, uri, match)
-    return role == "node" and _node(user, action, uri, match)
+        return _consumer(user, action, uri, match, rules)
+    return role == "node" and _node(user, action, uri, match, rules)
+
+
+def hides(user: User | None, uri: str, rules: Rules) -> bool:
+    """Whether a call of this URI is answered as if nobody had registered it: it is of a node that a consumer may not see."""
+    parts = uris.parse_consumer(uri)
+    if user is None or user.role != "consumer" or parts is None or parts[1] not in _VERBS:
+        return False
+    return not rules.allow(user, "see", parts[0])
 
 
 def _under(uri: str, prefix: str, match: str) -> bool:
@@ -48,28 +59,31 @@ def _under(uri: str, prefix: str, match: str) -> bool:
     return uri.startswith(prefix) and match in ("exact", "prefix", "wildcard")
 
 
-def _consumer(action: str, uri: str, match: str) -> bool:
+def _consumer(user: User, action: str, uri: str, match: str, rules: Rules) -> bool:
+    if action == "call" and uri == uris.GET_DATA_NODE:
+        return True
     parts = uris.parse_consumer(uri)
     if action == "call":
-        return uri == uris.GET_DATA_NODE or (parts is not None and parts[1] in ("get_fields", "get_data"))
+        return parts is not None and parts[1] in _VERBS and rules.allow(user, _VERBS[parts[1]], parts[0])
     if action != "subscribe":
         return False
-    if match == "exact":
-        return uri in _HUB_TOPICS or (parts is not None and _is_live(parts[1]))
-    return match == "prefix" and parts is not None and parts[1] == "data."
+    if match == "exact" and uri in _HUB_TOPICS:
+        return True
+    wanted = parts is not None and (_is_live(parts[1]) if match == "exact" else match == "prefix" and parts[1] == "data.")
+    return wanted and parts is not None and rules.allow(user, "follow", parts[0])
 
 
-def _node(user: User, action: str, uri: str, match: str) -> bool:
+def _node(user: User, action: str, uri: str, match: str, rules: Rules) -> bool:
     if action == "call":
         return uri in _HUB_OF_NODES
     if action == "subscribe":
         node = uri.removeprefix(f"{uris.WATCHED}.")
-        return match == "exact" and uri == uris.watched(node) and user.may_serve(node)
+        return match == "exact" and uri == uris.watched(node) and rules.allow(user, "serve", node)
     parts = uris.parse_consumer(uri)
-    if parts is None or match != "exact" or not user.may_serve(parts[0]):
+    if parts is None or match != "exact" or not rules.allow(user, "serve", parts[0]):
         return False
     if action == "register":
-        return parts[1] in ("get_fields", "get_data")
+        return parts[1] in _VERBS
     return action == "publish" and _is_live(parts[1])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autobahn.twisted.wamp import ApplicationRunner
 from autobahn.wamp import auth
 from twisted.internet import threads
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -15,7 +16,7 @@ from twisted.logger import Logger
 
 from sisock import trace
 from sisock.answering import Answers
-from sisock.errors import NotAuthorized, SisockError
+from sisock.errors import NotAuthorized, SisockError, Superseded
 from sisock.naming import Applicant, Identity, take_name
 from sisock.requests import DataRequest
 from sisock.session import AskingSession
@@ -54,6 +55,7 @@ class DataNodeServer(AskingSession):
     name: Any = None
     description: Any = None
     log = Logger()
+    _identity: Identity | None = None
 
     def onConnect(self) -> None:  # noqa: N802
         """Joins with WAMP-CRA as WAMP_USER."""
@@ -70,12 +72,14 @@ class DataNodeServer(AskingSession):
         """Takes the node's name, then calls `after_onJoin`. What goes wrong ends the session, and so the program."""
         try:
             answers = Answers(self, maybeDeferred, ends=_finite)
-            identity = Identity(*_settings.home.identity(str(self.name)))
-            applicant = Applicant(self.name, self.description or "", identity, answers.get_fields, answers.get_data)
+            self._identity = Identity(*_settings.home.identity(str(self.name)))
+            applicant = Applicant(self.name, self.description or "", self._identity, answers.get_fields, answers.get_data)
             if await take_name(self, applicant):
                 await maybeDeferred(self.after_onJoin, details)
         except SisockError as error:
             self.log.error("{name}: {error}", name=self.name, error=error)
+            if isinstance(error, Superseded):
+                self._end_for_good(error)
             self._give_up()
         except Exception:  # noqa: BLE001
             self.log.failure("{name}: joining failed", name=self.name)
@@ -84,6 +88,28 @@ class DataNodeServer(AskingSession):
     def _give_up(self) -> None:
         if self.is_attached():
             self.leave()
+
+    def _end_for_good(self, error: Superseded) -> None:
+        """Has the runner raise this at its end, so that whoever supervises the program knows not to start it again."""
+        if isinstance(self.config.extra, dict):
+            self.config.extra["error"] = error
+
+    def onLeave(self, details: Any) -> None:  # noqa: N802
+        """Closes the connection; the program ends for good where a newer start of it has taken over."""
+        identity = self._identity
+        if identity is not None and details.reason == Superseded.uri and _settings.home.starts(str(self.name)) > identity.start:
+            self._end_for_good(Superseded(f"{self.name}: a newer start of this node serves its name; this one leaves"))
+        super().onLeave(details)
+
+    def onDisconnect(self) -> None:  # noqa: N802
+        """Ends the program with its connection, unless its runner was told to reconnect: Autobahn leaves that to sessions."""
+        from twisted.internet import reactor
+
+        self.fail_pending()
+        super().onDisconnect()
+        runner = self.config.runner
+        if isinstance(runner, ApplicationRunner) and runner._client_service is None and reactor.running:
+            reactor.stop()
 
     def after_onJoin(self, details: Any) -> Any:  # noqa: N802
         """Called when the node is on the air; plain, or answering a Deferred."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -11,7 +11,15 @@ from twisted.internet.defer import Deferred
 
 from sisock import uris
 from sisock.asking import Answered, Call, Question, Take, ask_arrow, ask_halves, is_old, thinned
-from sisock.errors import NotConnected, SisockError, TimedOut, TooMuch, UnknownNode
+from sisock.errors import (
+    NotConnected,
+    PositionLost,
+    SisockError,
+    TimedOut,
+    TooMuch,
+    UnknownNode,
+    WrongCertificate,
+)
 from sisock.fields import Catalogue
 from sisock.following import Follower, Resume
 from sisock.paging import Stretch, read_pages
@@ -38,17 +46,24 @@ class Consumer:
         return session is not None and session.is_attached()
 
     async def start(self, patience: float = 10.0) -> Self:
-        """Connects. Raises NotAuthorized if it is refused, NotConnected if there is no router within `patience` seconds."""
+        """Connects. Raises NotAuthorized, WrongCertificate, or NotConnected after `patience` seconds without a router."""
         from twisted.internet import reactor
 
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         self._connection.ended.addErrback(self._ended)
+        # Who waits is told at once; a connection that lasts tries again.
+        self._connection.on_wrong_certificate = self._fail
         self._connection.start()
         try:
             await waiting.addTimeout(patience, reactor, lambda *_: _raise(TimedOut()))
+        except WrongCertificate:
+            await self.stop()
+            raise
         except TimedOut:
             await self.stop()
+            if self._connection.trouble is not None:
+                raise self._connection.trouble from None
             raise NotConnected(
                 f"no router answers at {self._connection.access.url} within {patience:g} s. `sisock up` starts one."
             ) from None
@@ -84,11 +99,14 @@ class Consumer:
         self._refused = failure.value
         if self._on_refused is not None:
             self._on_refused(failure.value)
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.errback(failure)
+        self._fail(failure.value)
         for follower in tuple(self._followers):
             follower.fail(failure.value)
+
+    def _fail(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.errback(error)
 
     async def nodes(self) -> list[dict[str, str]]:
         """The nodes that are there, oldest first, each {"name", "description"}."""
@@ -141,25 +159,44 @@ class Consumer:
                 take(timeline, block)  # type: ignore[misc]
         return answers
 
-    async def read_all(self, node: str, question: Question, take: Take) -> dict[str, Answered]:
+    async def read_all(
+        self,
+        node: str,
+        question: Question,
+        take: Take,
+        begin: Callable[[Mapping[str, Answered]], None] = lambda _: None,
+        again: Callable[[NotConnected], Awaitable[None]] | None = None,
+        room: Callable[[], Awaitable[None]] | None = None,
+    ) -> dict[str, Answered]:
         """All rows of a long range, by pages: each goes to `take` as it comes; the answers hold what is said of them.
 
-        What came after the first call is not in it, so that all pages are of the same position.
+        What came after the first call is not in it, so that all pages are of the same position; PositionLost if the history
+        is another one meanwhile. `begin` is told first about how many rows there are. After a lost connection it waits for
+        `again` and goes on behind what came; without, NotConnected. `room` is waited for before each page.
         """
-        offered = (await self.get_fields(node)).fields
-        tails = await self.read(node, replace(question, max_points=1, method="last"))
+        # Neither waits for the other.
+        catalogue = Deferred.fromCoroutine(self.get_fields(node))
+        try:
+            tails = await self.read(node, replace(question, max_points=1, method="last"))
+        except BaseException:
+            catalogue.addErrback(lambda _: None)
+            catalogue.cancel()
+            raise
+        offered = (await catalogue).fields
         answers: dict[str, Answered] = {}
+        begin(tails)
         for timeline, tail in tails.items():
             if tail.position is None:
                 # It keeps no positions, so nothing is gained by pages.
                 return await self.read(node, question, take)
             fields = {name: offered[name] for name in question.fields if name in offered and offered[name].timeline == timeline}
             answers[timeline] = replace(tail, blocks=[], fields=fields)
-            if len(tail.block):
-                end = min(question.end, int(tail.block.t[-1]) + 1)
+            if tail.last is not None:
+                end = min(question.end, tail.last + 1)
                 first = question.start if tail.first is None else tail.first
                 stretch = Stretch(timeline, tuple(fields), question.start, end, tail.rows, first)
-                await read_pages(self.caller(node), stretch, partial(take, timeline))
+                same = partial(_check_epoch, tail.position.epoch)
+                await read_pages(self.caller(node), stretch, partial(take, timeline), same, room, again)
         return answers
 
     def follow(
@@ -190,7 +227,7 @@ class Consumer:
         try:
             return await self._ask(procedure, *args, **kwargs)
         except UnknownNode as error:
-            raise UnknownNode(f"there is no node {node!r}. `sisock ls` lists those that are there.") from error
+            raise no_such_node(node) from error
 
     async def _ask(self, procedure: str, *args: Any, **kwargs: Any) -> Any:
         if self._refused is not None:
@@ -199,6 +236,16 @@ class Consumer:
         if session is None:
             raise NotConnected("No WAMP session")
         return await session.ask(procedure, *args, timeout=self.call_timeout, **kwargs)
+
+
+def _check_epoch(epoch: str, page: Answered) -> None:
+    if page.position is not None and page.position.epoch != epoch:
+        raise PositionLost(f"{page.timeline}: its history is another one than was begun to be read")
+
+
+def no_such_node(node: str) -> UnknownNode:
+    """The error for a node that is not there, or that one may not see."""
+    return UnknownNode(f"there is no node {node!r}. `sisock ls` lists those that are there.")
 
 
 def _raise(error: Exception) -> None:

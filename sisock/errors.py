@@ -4,6 +4,8 @@
     ├── InvalidArgument   (ValueError)       the caller's argument is of the wrong type or range
     ├── UnknownNode       (LookupError)      no data node of this name is there
     ├── UnknownField      (KeyError)         the node has no such field
+    ├── NotAuthenticated  (PermissionError)  no token, or one that is not believed
+    ├── TooManyLogins     (PermissionError)  too many wrong logins came from there
     ├── NotAuthorized     (PermissionError)  this user may not do that
     ├── NotRegistered                        data_node.add came before both procedures were registered
     ├── Superseded                           a newer start of the same node serves its name now
@@ -17,7 +19,10 @@
     ├── Busy                                 a bounded queue is full
     ├── NodeFailed                           the node's own code raised
     ├── NotConnected      (ConnectionError)  no session with the router
+    ├── WrongCertificate  (ConnectionError)  the router's certificate is not the one that is trusted
     ├── TimedOut          (TimeoutError)     no answer in time
+    ├── WouldBlock        (RuntimeError)     the reactor's own thread may not wait
+    ├── NotInstalled      (ImportError)      an optional package is missing
     ├── PortTaken         (OSError)          another program listens there
     └── SetupError                           the site cannot start as it is set up
 
@@ -63,8 +68,22 @@ class UnknownField(SisockError, KeyError):
     status = 404
 
 
+class NotAuthenticated(SisockError, PermissionError):
+    """No token came, or one that is not believed. `sisock user add` makes one."""
+
+    uri = "sisock.error.not_authenticated"
+    status = 401
+
+
+class TooManyLogins(SisockError, PermissionError):
+    """Too many wrong logins came from this address. Try again in a minute."""
+
+    uri = "sisock.error.too_many_logins"
+    status = 429
+
+
 class NotAuthorized(SisockError, PermissionError):
-    """This user may not do that. The site's users stand in <home>/.crossbar/users.json."""
+    """This user may not do that. The site's users stand in <home>/.crossbar/users.json, its rules in <home>/access.toml."""
 
     uri = "sisock.error.not_authorized"
     status = 403
@@ -153,11 +172,30 @@ class NotConnected(SisockError, ConnectionError):
     status = 503
 
 
+class WrongCertificate(SisockError, ConnectionError):
+    """The router shows another certificate than the one to trust. Get its own, or see whether the address is right."""
+
+    uri = "sisock.error.wrong_certificate"
+    status = 502
+
+
 class TimedOut(SisockError, TimeoutError):
     """No answer came in time. The node may be busy or stopped."""
 
     uri = "sisock.error.timed_out"
     status = 504
+
+
+class WouldBlock(SisockError, RuntimeError):
+    """This is the thread of Twisted's reactor, in which nothing may wait. Await sisock.consumer.Consumer there instead."""
+
+    uri = "sisock.error.would_block"
+
+
+class NotInstalled(SisockError, ImportError):
+    """A package that this needs is not installed. The message says how to install it."""
+
+    uri = "sisock.error.not_installed"
 
 
 class PortTaken(SisockError, OSError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sisock.blocks import Block
 from sisock.positions import Position
+from sisock.splice import Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,7 @@ class Followed:
     """Rows that came to a timeline. In each of the ranges `revises` they replace all that was delivered before.
 
     Times are microseconds; `finalized_until` is seconds, None where the node says nothing of it. `position` (None for a
-    node that keeps none) is what `Resume` takes to go on behind them.
+    node that keeps none) and what is `unread` are what `Resume` takes to go on behind them. There may be no rows.
     """
 
     timeline: str
@@ -21,6 +22,7 @@ class Followed:
     revises: tuple[tuple[int, int], ...] = ()
     position: Position | None = None
     finalized_until: float | None = None
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from sisock.paging import Stretch, read_pages
 from sisock.polling import Polled, sleep_or
 from sisock.positions import Position
 from sisock.session import Session
-from sisock.splice import Action, AskSince, AskTail, Deliver, Gap, ReadPages, Splice, State
+from sisock.splice import Action, AskSince, AskTail, Deliver, Gap, ReadPages, Splice, State, Unread
 from sisock.times import now, to_micros
 
 if TYPE_CHECKING:
@@ -49,15 +49,16 @@ SILENCE = 12.0
 MAX_WAITING = 4_000_000
 # Seconds between two tries: the first time, and at most.
 RETRY = (0.3, 5.0)
-_PASSING = (Busy, NodeFailed, NotConnected, StoreAway, TimedOut, UnknownNode, TooMuch)
+_PASSING = (Busy, NodeFailed, NotConnected, StoreAway, TimedOut, UnknownNode)
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """How far somebody has followed a timeline before: all up to this position, and this newest time."""
+    """How far somebody has followed a timeline before: all up to this position but for what was unread, and the newest time."""
 
     position: Position
     newest: int
+    unread: Unread | None = None
 
 
 class Follower:
@@ -260,8 +261,8 @@ class _Line:
     def __init__(self, follower: Follower, timeline: str, fields: list[str], start: int, resume: Resume | None) -> None:
         self.timeline, self.fields = timeline, tuple(fields)
         self._follower = follower
-        position, newest = (resume.position, resume.newest) if resume else (None, None)
-        self.splice = Splice(fields, start, position, newest)
+        before = (resume.position, resume.newest, resume.unread) if resume else ()
+        self.splice = Splice(fields, start, *before)
         self._work: Deferred[None] | None = None
         self._retry: Deferred[None] | None = None
         self._subscription: Any = None
@@ -316,8 +317,8 @@ class _Line:
         for action in actions:
             match action:
                 case Deliver():
-                    put = Followed(self.timeline, action.block, action.revises, action.position, action.finalized_until)
-                    self._follower.put(put)
+                    told = (action.block, action.revises, action.since, action.finalized_until, action.unread)
+                    self._follower.put(Followed(self.timeline, *told))
                 case Gap():
                     self._follower.put(Missing(self.timeline, action.start, action.end, action.reason))
                 case _:
@@ -351,6 +352,9 @@ class _Line:
             except PositionLost:
                 told = self.splice.position_lost
             except TooMuch:
+                if not isinstance(asked, AskSince):
+                    # Not even a page of it can be read.
+                    raise
                 told = self.splice.too_much
             except SisockError as error:
                 if is_old(error):
@@ -380,8 +384,7 @@ class _Line:
                 tail = self._tail = answers.get(self.timeline) or Answered(self.timeline)
                 if tail.position is None:
                     raise _NoPositions
-                newest = int(tail.block.t[-1]) if len(tail.block) else None
-                position = tail.position
+                position, newest = tail.position, tail.last
                 return lambda: splice.tail(position, newest)
             case ReadPages(start, end):
                 known = self._tail

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import uuid4
 
 import numpy as np
@@ -82,6 +82,20 @@ class _Line:
         return self.body
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How rows are kept where the database can be away.
+
+    `away` says why it is not written now, and `since` since when (UNIX seconds); `waiting` blocks are kept beside the
+    node until it is; `refused` ones it would not take in.
+    """
+
+    away: str | None = None
+    since: float | None = None
+    waiting: int = 0
+    refused: int = 0
+
+
 class History(Protocol):
     """What keeps a node's rows: in memory here, on disk in the store. Times are whole microseconds, ranges half-open."""
 
@@ -122,6 +136,17 @@ class History(Protocol):
 
     def interval(self, timeline: str) -> float | None:
         """Median spacing in seconds; None with fewer than two rows."""
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A history that several processes may want to write, and that the one writes which has the node's name."""
+
+    has_name: Callable[[], bool | None]
+    """Asked, from any thread but the reactor's, before the history is written; None where nobody can say."""
+
+    def named(self) -> None:
+        """Says that this process has come by the name."""
 
 
 class MemoryHistory:

@@ -10,17 +10,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, flock
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, TypedDict
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from sisock.errors import SetupError
+from sisock.rules import RulesFile
 from sisock.users import Users, write_private
 
 # A Unix socket's address holds 108 bytes on Linux and 104 elsewhere.
 MAX_SOCKET_PATH = 100
 MAX_FILE_NAME = 200
+
+
+class Ended(TypedDict):
+    """How often a part of a site has ended and was started again, and how and when (UNIX seconds) it was the last time."""
+
+    times: int
+    how: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +44,11 @@ class Run:
     bridge: str | None
     local: str
     certificate: str | None
-    consumer: Mapping[str, str]
-    server: Mapping[str, str]
+    consumer: Mapping[str, str] = field(repr=False)
+    server: Mapping[str, str] = field(repr=False)
     http: Mapping[str, str] = field(default_factory=dict)
     pids: Mapping[str, int] = field(default_factory=dict)
+    ended: Mapping[str, Ended] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,15 @@ class Home:
     def users(self) -> Users:
         """Who may join."""
         return Users(self.crossbar / "users.json")
+
+    @property
+    def rules(self) -> RulesFile:
+        """Who may do what with which nodes, and whose tokens are believed."""
+        return RulesFile(self.path / "access.toml")
+
+    def audit(self, door: str) -> Path:
+        """The audit of one process that lets people in."""
+        return self.logs / f"audit-{door}.log"
 
     @property
     def socket(self) -> Path:
@@ -113,22 +133,38 @@ class Home:
         """Instance (a UUID) of a node in this home and the number of this start of it, counted up at each call."""
         self.make()
         path = self.path / "nodes" / f"{_file_name(node)}.json"
-        with path.open("a+") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
             flock(file, LOCK_EX)
-            file.seek(0)
             try:
                 known = json.loads(file.read())
                 instance, start = str(known["instance"]), int(known["start"]) + 1
             except (ValueError, KeyError, TypeError):
                 instance, start = str(uuid4()), 1
+            # Over what stood there: on a full disk a file that is emptied first may stay empty.
             file.seek(0)
+            file.write(json.dumps({"instance": instance, "start": start}))
             file.truncate()
-            json.dump({"instance": instance, "start": start}, file)
         return instance, start
+
+    def starts(self, node: str) -> int:
+        """How often a node of this home was started by now."""
+        try:
+            return int(json.loads((self.path / "nodes" / f"{_file_name(node)}.json").read_text())["start"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    def outbox(self, node: str) -> Path:
+        """The folder in which a node's rows wait for a database that is away."""
+        return self.path / "nodes" / f"{_file_name(node)}.outbox"
+
+    def outboxes(self) -> dict[str, Path]:
+        """The folders of all outboxes, by their nodes' names as files have them."""
+        found = (self.path / "nodes").glob("*.outbox")
+        return {unquote(path.name.removesuffix(".outbox")): path for path in sorted(found)}
 
     def health(self, node: str) -> Path:
         """The file in which a node's process tells how its sampling goes."""
-        return self.path / "nodes" / f"{quote(node, safe='')}.health.json"
+        return self.path / "nodes" / f"{_file_name(node)}.health.json"
 
     def tell_face(self, node: str, address: str) -> None:
         """Notes where a node's process listens for HTTP, so that others find it; run.json shows it."""
@@ -161,6 +197,16 @@ class Home:
             return None
         except (OSError, ValueError, TypeError) as error:
             raise SetupError(f"{self.path / 'run.json'} cannot be read: {error}") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _file_name(node: str) -> str:

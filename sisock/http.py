@@ -15,18 +15,23 @@ from errno import EADDRINUSE
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.web import server
 from twisted.web.resource import Resource
 
-from sisock.errors import InvalidArgument, PortTaken, SetupError, SisockError
+from sisock.errors import InvalidArgument, NotAuthenticated, PortTaken, SetupError, SisockError, TooManyLogins
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from klein import Klein
     from twisted.internet.interfaces import IListeningPort
     from twisted.python.failure import Failure
     from twisted.web.iweb import IRequest
+
+    from sisock.doors import Door
 
 log = Logger()
 
@@ -34,6 +39,7 @@ MAX_BODY = 1_000_000
 # A body over the limit is read and thrown away, so that its sender gets to read why; beyond so many times the limit the
 # connection is cut.
 PATIENCE = 16
+HEALTH = b"/healthz"
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(:\d*)?")
@@ -161,16 +167,23 @@ class Policy:
     def knows_host(self, request: IRequest) -> bool:
         """Whether the request names this server. A page whose own name was pointed at our address (DNS rebinding) does not."""
         headers = _headers(request, b"host")
-        match = _HOST.fullmatch(headers[0].lower()) if len(headers) == 1 else None
-        return match is not None and match[1] in self.hosts
+        return len(headers) == 1 and self.names_us(headers[0])
 
     def knows_origin(self, request: IRequest) -> bool:
         """Whether the request comes from a program, from a page of this very server or from an origin that is allowed."""
-        host = [name.lower() for name in _headers(request, b"host")]
-        return all(
-            origin in self.origins or [origin.partition("://")[2]] == host
-            for origin in (text.lower() for text in _headers(request, b"origin"))
-        )
+        host = _headers(request, b"host")
+        return all(self.may_come_from(origin, *host[:1]) for origin in _headers(request, b"origin"))
+
+    def names_us(self, host: str) -> bool:
+        """Whether a Host header is one of this server's names, with any port."""
+        match = _HOST.fullmatch(host.lower())
+        return match is not None and match[1] in self.hosts
+
+    def may_come_from(self, origin: str | None, host: str = "") -> bool:
+        """Whether an Origin header is none, this very server's (by its Host) or one that is allowed."""
+        if origin is None:
+            return True
+        return origin.lower() in self.origins or (bool(host) and origin.lower().partition("://")[2] == host.lower())
 
 
 def _bracketed(name: str) -> str:
@@ -186,22 +199,55 @@ class _Guard(Resource):
 
     isLeaf = True  # noqa: N815
 
-    def __init__(self, inner: Any, policy: Policy, max_body: int) -> None:
+    def __init__(self, inner: Any, policy: Policy, max_body: int, door: Door | None) -> None:
         super().__init__()
-        self._inner, self._policy, self._max_body = inner, policy, max_body
+        self._inner, self._policy, self._max_body, self._door = inner, policy, max_body, door
 
     def render(self, request: Any) -> Any:
         refusal = self._refusal(request)
-        if refusal is None:
+        if refusal is not None:
+            _finish(request, *refusal)
+            return server.NOT_DONE_YET
+        # Whether a server is well is nobody's secret, and those who watch over it have no token.
+        if self._door is None or request.path == HEALTH:
             return self._inner.render(request)
-        request.write(reply_error(request, *refusal))
-        request.finish()
+        asked = Deferred.fromCoroutine(self._ask(self._door, request))
+        asked.addErrback(lambda failure: log.failure("a request could not be answered", failure))
         return server.NOT_DONE_YET
 
+    async def _admit(self, door: Door, request: Any) -> SisockError | None:
+        sent = _headers(request, b"authorization")
+        try:
+            if len(sent) > 1:
+                raise NotAuthenticated("one Authorization a request")
+            request.caller = await door.admit(sent[0] if sent else None, str(request.getClientAddress().host))
+        except (NotAuthenticated, TooManyLogins) as error:
+            return error
+        return None
+
+    async def _ask(self, door: Door, request: Any) -> None:
+        gone: list[Any] = []
+        request.notifyFinish().addBoth(gone.append)
+        refused = await self._admit(door, request)
+        if gone:
+            return
+        if refused is not None:
+            if isinstance(refused, NotAuthenticated):
+                request.responseHeaders.setRawHeaders(b"WWW-Authenticate", [b'Basic realm="sisock"', b"Bearer"])
+            else:
+                request.setHeader(b"Retry-After", b"60")
+            _finish(request, refused.status, refused.uri, str(refused))
+            return
+        body = self._inner.render(request)
+        if body is not server.NOT_DONE_YET:
+            request.write(body)
+            request.finish()
+
     def _refusal(self, request: Any) -> tuple[int, str, str] | None:
-        if not self._policy.knows_host(request):
+        policy = self._policy if self._door is None else self._door.policy
+        if not policy.knows_host(request):
             return 403, "bad_host", "this server does not go by the name in the request's Host. Add it to the server's hosts."
-        if request.method not in (b"GET", b"HEAD") and not self._policy.knows_origin(request):
+        if request.method not in (b"GET", b"HEAD") and not policy.knows_origin(request):
             return 403, "bad_origin", "pages of the request's Origin may not do this here. Add it to the allowed origins."
         if request.received > self._max_body:
             return 413, "too_large", f"the request's body is over the limit of {self._max_body} bytes"
@@ -210,6 +256,11 @@ class _Guard(Resource):
         except UnicodeDecodeError:
             return 400, "bad_path", "the request's path is not UTF-8"
         return None
+
+
+def _finish(request: Any, status: int, code: str, message: str) -> None:
+    request.write(reply_error(request, status, code, message))
+    request.finish()
 
 
 class _Request(server.Request):
@@ -244,9 +295,9 @@ class _Site(server.Site):
         log.debug("{method} {path} {status}", method=_text(request.method), path=_text(request.path), status=request.code)
 
 
-def site(app: Klein, policy: Policy | None = None, max_body: int = MAX_BODY) -> server.Site:
-    """The application behind its checks, for a port to listen with. `max_body` is in bytes."""
-    return _Site(_Guard(app.resource(), policy or Policy(), max_body), max_body)
+def site(app: Klein, policy: Policy | None = None, max_body: int = MAX_BODY, door: Door | None = None) -> server.Site:
+    """The application behind its checks, for a port to listen with. `max_body` is in bytes; a door asks who comes."""
+    return _Site(_Guard(app.resource(), policy or Policy(), max_body, door), max_body)
 
 
 def listen(
@@ -256,15 +307,45 @@ def listen(
     *,
     policy: Policy | None = None,
     max_body: int = MAX_BODY,
+    door: Door | None = None,
+    tls: tuple[Path, Path] | None = None,
 ) -> IListeningPort:
-    """Serves the application at this address; port 0 is any free one. Raises PortTaken, or SetupError for another hindrance."""
+    """Serves the application at this address; port 0 is any free one. `tls` are the files of a certificate and its key.
+
+    Raises PortTaken, or SetupError for another hindrance.
+    """
     from twisted.internet import reactor
 
     net: Any = reactor
+    served = site(app, policy, max_body, door)
     try:
-        listening: IListeningPort = net.listenTCP(port, site(app, policy, max_body), interface=host)
+        listening: IListeningPort = (
+            net.listenTCP(port, served, interface=host)
+            if tls is None
+            else net.listenSSL(port, served, server_context(*tls), interface=host)
+        )
     except CannotListenError as error:
         if getattr(error.socketError, "errno", None) == EADDRINUSE:
             raise PortTaken(f"another program listens on {host}:{port}. Stop it, or choose another port.") from error
         raise SetupError(f"nothing can listen on {host}:{port}: {error.socketError}") from error
     return listening
+
+
+def server_context(certificate: Path, key: Path) -> Any:
+    """TLS 1.2 and newer with this certificate, for a server; SetupError if the files are not as they should be."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from OpenSSL import SSL
+    from twisted.internet.ssl import CertificateOptions, TLSVersion
+
+    try:
+        context = CertificateOptions(
+            privateKey=load_pem_private_key(key.read_bytes(), None),
+            certificate=x509.load_pem_x509_certificate(certificate.read_bytes()),
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+        )
+        # What does not fit is said now, and not to the first who comes.
+        context.getContext()
+    except (OSError, SSL.Error, ValueError) as error:
+        raise SetupError(f"{certificate} and {key} cannot be used: {error}. `sisock tls renew` makes them anew.") from error
+    return context

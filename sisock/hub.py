@@ -6,7 +6,7 @@ node joins anew and is listed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -14,16 +14,18 @@ from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, CallOptions, PublishOptions, RegisterOptions
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from sisock import uris
 from sisock.errors import InvalidArgument, NotAuthorized, NotRegistered, Superseded
 from sisock.router import backlog
+from sisock.router.gate import gate_of
+from sisock.router.inside import Inside
+from sisock.rules import Rules
 from sisock.session import QuietSession, raises_on_the_wire
-from sisock.users import Users
 from sisock.watching import Watchers
 
 # How long the holder of a claimed name has to show that it is alive, and then to go, in seconds.
@@ -88,7 +90,7 @@ class Hub(QuietSession):
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        self.users = Users(Path(config.extra["users"]))
+        self.gate = gate_of(Path(config.extra["home"]))
         self.roster = Roster()
         self.watchers = Watchers()
         self._backlogs = backlog.Backlogs(monotonic)
@@ -97,6 +99,8 @@ class Hub(QuietSession):
 
     async def onJoin(self, details: Any) -> None:  # noqa: N802
         """Subscribes to leaving sessions before it answers anyone, so that none is missed."""
+        self.inside = Inside(self)
+        self.gate.on_rules.append(self._rules_changed)
         await self.subscribe(self._session_left, "wamp.session.on_leave")
         looking = LoopingCall(self._cut_stuck_readers)
         looking.start(backlog.LOOK_EVERY).addErrback(lambda failure: self.log.failure("looking at backlogs stopped", failure))
@@ -139,6 +143,7 @@ class Hub(QuietSession):
         entry = Entry(name, description, details.caller, details.caller_authid, instance, start)
         if not self.roster.add(entry):
             return False
+        self.gate.audit.note("joined", node=name, user=entry.authid, session=entry.session)
         self.log.info("{name} joined (session {session})", name=name, session=entry.session)
         await self._tell(uris.ADDED, entry)
         return True
@@ -152,8 +157,9 @@ class Hub(QuietSession):
         await self._left(entry)
 
     async def get_data_node(self, *, details: CallDetails) -> list[dict[str, str]]:
-        """`consumer.get_data_node`: the nodes that are there, oldest first."""
-        return [entry.to_wire() for entry in self.roster]
+        """`consumer.get_data_node`: the nodes that are there and the caller may see, oldest first."""
+        who = details.caller, details.caller_authid, details.caller_authrole
+        return [entry.to_wire() for entry in self.roster if self.gate.allow(*who, "see", entry.name)]
 
     async def claim(self, name: str, instance: str, start: int = 0, *, details: CallDetails) -> bool:
         """`data_node.claim`: frees a name whose holder is dead, or is an older start of the caller's own instance.
@@ -165,6 +171,11 @@ class Hub(QuietSession):
         if not isinstance(instance, str) or not isinstance(start, int):
             raise InvalidArgument("claim takes a name, an instance (text) and a start (a whole number)")
         self._check_may_serve(details, name)
+        freed = await self._claim(name, instance, start, details)
+        self.gate.audit.note("claim", node=name, user=details.caller_authid, session=details.caller, freed=freed)
+        return freed
+
+    async def _claim(self, name: str, instance: str, start: int, details: CallDetails) -> bool:
         entry = self.roster.get(name)
         holder = await self._any_holder(name)
         if holder is None:
@@ -212,19 +223,19 @@ class Hub(QuietSession):
     def _cut_stuck_readers(self) -> None:
         if not self.is_attached():
             return
-        sessions = self._transport._router._session_id_to_session
-        for stuck in self._backlogs.look([(number, backlog.backlog_of(session)) for number, session in sessions.items()]):
+        for stuck in self._backlogs.look([(number, backlog.backlog_of(session)) for number, session in self.inside.all()]):
             self.log.warn(
                 "session {session} is cut off: {size} bytes wait for it, and {reason}",
                 session=stuck.session,
                 size=stuck.size,
                 reason=stuck.reason,
             )
-            self._cut(stuck.session)
+            self.gate.audit.note("killed", session=stuck.session, why=f"it does not read: {stuck.reason}")
+            self.inside.cut(stuck.session)
 
     def _check_may_serve(self, details: CallDetails, name: str) -> None:
-        user = self.users.get(details.caller_authid)
-        if user is None or user.role != details.caller_authrole or not user.may_serve(name):
+        if not self.gate.allow(details.caller, details.caller_authid, details.caller_authrole, "serve", name):
+            self.gate.audit.note("denied", user=details.caller_authid, action="serve", node=name, session=details.caller)
             raise NotAuthorized(f"{details.caller_authid} may not serve a node named {name!r}")
 
     async def _holder(self, procedure: str) -> int | None:
@@ -251,9 +262,13 @@ class Hub(QuietSession):
         """Whether the node's holder answers get_fields in time; an error of the node's own is an answer, too."""
         from twisted.internet import reactor
 
-        asked = self.call(uris.get_fields(name), -1.0, 0.0, options=CallOptions(timeout=ALIVE_WITHIN + 1))
+        # The call itself is not given up: the router answers it when the holder's session ends, and could not end it if
+        # nobody waited for that answer any more.
+        answered: Deferred[Any] = Deferred()
+        asked = self.call(uris.get_fields(name), -1.0, 0.0, options=CallOptions(timeout=60 * ALIVE_WITHIN))
+        asked.addBoth(lambda result: None if answered.called else answered.callback(result))
         try:
-            await asked.addTimeout(ALIVE_WITHIN, reactor)
+            await answered.addTimeout(ALIVE_WITHIN, reactor)
         except DeferredTimeout:
             return False
         except ApplicationError as error:
@@ -263,35 +278,15 @@ class Hub(QuietSession):
 
     async def _end(self, session: int, name: str) -> None:
         """Ends a session and waits until it has left: by GOODBYE, and if that is not answered, by closing its transport."""
-        from twisted.internet import reactor
-
         self.log.warn("{name}: session {session} is ended, another one takes over", name=name, session=session)
+        self.gate.audit.note("killed", node=name, session=session, why="another process took its name over")
         left: Deferred[None] = Deferred()
         self._leaving.setdefault(session, []).append(left)
-        try:
-            await self.call("wamp.session.kill", session, reason=Superseded.uri, message=f"another process took over {name}")
-        except ApplicationError as error:
-            # It has left already, or somebody else has asked it to.
-            self.log.debug("session {session}: {error}", session=session, error=error)
-        patience = deferLater(reactor, LEAVES_WITHIN, self._cut, session)
-        try:
-            await left
-        finally:
-            patience.addErrback(lambda failure: failure.trap(CancelledError))
-            patience.cancel()
-
-    def _cut(self, session: int) -> None:
-        """Closes the transport under a session whose process does not even answer GOODBYE (stopped, or off the network).
-
-        WAMP has no procedure for it, so this reaches for the router that hosts the hub.
-        """
-        found = self._transport._router._session_id_to_session.get(session)
-        if found is not None and found._transport is not None:
-            # Below the protocol, so that what is sent to it in this moment is lost in silence and raises nothing.
-            found._transport.transport.abortConnection()
-        else:
-            # Nothing is left that could leave.
-            self._release(session)
+        ended = self.inside.end(session, Superseded.uri, f"another process took over {name}", LEAVES_WITHIN)
+        # Where nothing is left that could leave, nobody will tell of it.
+        ended.addCallback(lambda was_there: None if was_there else self._release(session))
+        ended.addErrback(lambda failure: self.log.failure("a session could not be ended", failure))
+        await left
 
     async def _session_left(self, session: int, *_: Any) -> None:
         for entry in self.roster.of(session):
@@ -306,7 +301,34 @@ class Hub(QuietSession):
 
     async def _left(self, entry: Entry) -> None:
         self.log.info("{name} left (session {session})", name=entry.name, session=entry.session)
+        self.gate.audit.note("left", node=entry.name, user=entry.authid, session=entry.session)
         await self._tell(uris.SUBTRACTED, entry)
 
     async def _tell(self, topic: str, entry: Entry) -> None:
-        await self.publish(topic, entry.to_wire(), options=PublishOptions(acknowledge=True))
+        await self._publish(topic, entry, None if self.gate.rules.rules is None else self._who_see(entry.name, self.gate.rules))
+
+    async def _publish(self, topic: str, entry: Entry, sessions: Iterable[int] | None) -> None:
+        """Tells these sessions, or all where it is None. To the router an empty list would mean everybody."""
+        told = None if sessions is None else list(sessions)
+        if told is None or told:
+            await self.publish(topic, entry.to_wire(), options=PublishOptions(acknowledge=True, eligible=told))
+
+    def _who_see(self, node: str, rules: Rules) -> set[int]:
+        found = set()
+        for joined in self.inside.sessions():
+            user = self.gate.who(joined.id, joined.authid, joined.role)
+            if user is not None and rules.allow(user, "see", node):
+                found.add(joined.id)
+        return found
+
+    def _rules_changed(self, before: Rules, after: Rules) -> None:
+        """Tells those who see a node now that it is there, and those who no longer do that it is gone."""
+        Deferred.fromCoroutine(self._tell_changed(before, after)).addErrback(
+            lambda failure: self.log.failure("what the rules changed could not be told", failure)
+        )
+
+    async def _tell_changed(self, before: Rules, after: Rules) -> None:
+        for entry in self.roster:
+            saw, sees = self._who_see(entry.name, before), self._who_see(entry.name, after)
+            await self._publish(uris.ADDED, entry, sees - saw)
+            await self._publish(uris.SUBTRACTED, entry, saw - sees)

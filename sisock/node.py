@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import cleandoc
@@ -14,9 +15,9 @@ from typing import Any, ClassVar
 from sisock import resolution
 from sisock.blocks import Block, news
 from sisock.downsample import Method
-from sisock.errors import InvalidArgument, LateRow, LostLease, NodeFailed, TooMuch
+from sisock.errors import InvalidArgument, LateRow, LostLease, NodeFailed, StoreAway, TooMuch
 from sisock.fields import DEFAULT_TIMELINE, Catalogue, Field, Timeline
-from sisock.history import History, MemoryHistory
+from sisock.history import History, Keeping, MemoryHistory
 from sisock.positions import Position
 from sisock.requests import DataRequest, Reading, Rows, Span, answer, by_timeline, finalized_until, reduced
 from sisock.times import now
@@ -28,7 +29,11 @@ KEEPING = 60.0
 
 @dataclass
 class Health:
-    """How a node's sampling and keeping go; `sampling_since` is when the call that is not back yet began, in UNIX seconds."""
+    """How a node's sampling and keeping go.
+
+    `sampling_since` is when the call that is not back yet began, in UNIX seconds; `keeping` tells whether the database is
+    away, where the history is kept in one that can be.
+    """
 
     samples: int = 0
     missed: int = 0
@@ -37,6 +42,7 @@ class Health:
     refused: int = 0
     last_refused: str | None = None
     sampling_since: float | None = None
+    keeping: Keeping | None = None
 
 
 class DataNode:
@@ -116,11 +122,13 @@ class DataNode:
         self._check_declared(timeline, block)
         if correct and len(block):
             # A file that is read again brings what is there already; only what is new is written.
-            there, position = self.history.read(timeline, list(block.columns), int(block.t[0]), int(block.t[-1]) + 1)
-            block = news(there, block)
-            if not len(block):
-                unchanged: Future[Position] = Future()
+            unchanged: Future[Position] = Future()
+            # With its database away nobody can say what is there: all of it is kept.
+            with suppress(StoreAway):
+                there, position = self.history.read(timeline, list(block.columns), int(block.t[0]), int(block.t[-1]) + 1)
+                block = news(there, block)
                 unchanged.set_result(position)
+            if not len(block):
                 return unchanged
         kept = self.history.append(timeline, block, lateness=self.lateness(timeline), correct=correct, wait=not _in_reactor())
         if kept.done() and (error := kept.exception()) is not None:
@@ -169,10 +177,12 @@ class DataNode:
         known = self._known(request)
         readings: dict[str, Reading] = {}
         for timeline, names in by_timeline(request.fields, known).items():
+            # Before the rows: what comes in between is not final for whoever did not get it.
+            final = self.final(timeline, request.span.end)
             reading = resolution.read(self.history, timeline, names, request)
             if reading is None:
                 return False
-            readings[timeline] = replace(reading, finalized_until=self.final(timeline, request.span.end))
+            readings[timeline] = replace(reading, finalized_until=final)
         return answer(request, known, readings)
 
     def rows(self, request: DataRequest) -> Iterator[Rows]:

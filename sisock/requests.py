@@ -152,7 +152,8 @@ def _is_text(value: Any) -> bool:
 class Reading:
     """Rows of one timeline as a node answers them, and until when they are final (seconds; None: all of them are).
 
-    `rows` says that they are at the resolution of the request already, how many they were before, and `first` about where
+    `rows` says that they are at the resolution of the request already, how many they were before, `last` the time of the
+    last of these, which may have no value of the fields that were asked for, and `first` about where
     these began (microseconds). `position` is the one that they reach. After a `since`, `revises` are the ranges
     [start, end), in microseconds, in which the rows replace all that was there.
     """
@@ -161,6 +162,7 @@ class Reading:
     finalized_until: float | None = None
     rows: int | None = None
     first: int | None = None
+    last: int | None = None
     position: Position | None = None
     revises: tuple[tuple[int, int], ...] = ()
 
@@ -213,6 +215,8 @@ def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Re
             continue
         shown_rows, before = reduced(request, names, reading)
         if not len(shown_rows):
+            if reading.last is not None:
+                downsampled[timeline] = what_was_done(request, reading, before, 0)
             continue
         held += len(shown_rows) * (len(shown_rows.columns) + 1)
         listed = {name: column.to_list() for name, column in shown_rows.columns.items()}
@@ -230,9 +234,10 @@ def answer(request: DataRequest, catalogue: Catalogue, readings: Mapping[str, Re
 
 
 def what_was_done(request: DataRequest, reading: Reading, before: int, after: int) -> dict[str, Any]:
-    """What an answer says of rows that were made fewer; "first" is about where they began, where that is known."""
+    """What an answer says of rows that were made fewer; "first" is about where they began, "last" the time of the last one."""
     done: dict[str, Any] = {"method": request.method, "from": before, "to": after}
-    return done if reading.first is None else done | {"first": to_seconds(reading.first)}
+    ends = {"first": reading.first, "last": reading.last}
+    return done | {name: to_seconds(t) for name, t in ends.items() if t is not None}
 
 
 def reached(request: DataRequest, readings: Mapping[str, Reading]) -> dict[str, Any]:

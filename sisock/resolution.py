@@ -14,13 +14,15 @@ from sisock.blocks import Block, concat
 from sisock.downsample import stride, thin
 from sisock.history import History
 from sisock.positions import Position
-from sisock.requests import BATCH_BYTES, MAX_ARROW, MAX_VALUES, DataRequest, Reading
+from sisock.requests import MAX_ARROW, MAX_VALUES, DataRequest, Reading
 from sisock.times import to_micros
 
 # So many rows are read at most to make few of them by mean, last or min_stride.
 MAX_SCANNED = 5_000_000
-# Rows that are read together: of few methods all, of batches so many that the next ones are made while these travel.
+# Rows that are read together to make few of them.
 PAGE = 1 << 16
+# Bytes that are read together to be sent: several batches, since a read has its price.
+PAGE_BYTES = 2 << 20
 # Of each point of an answer by LTTB so many extremes are looked at.
 LTTB_CANDIDATES = 4
 # Rows of a call's first batch, so that a reader has something soon.
@@ -35,7 +37,8 @@ def read(history: History, timeline: str, fields: Sequence[str], request: DataRe
         return Reading(changes.block, position=changes.position, revises=changes.revises)
     if request.max_points == 1 and request.method == "last" and not request.min_stride:
         tail = history.tail(timeline, fields, start, end)
-        return Reading(tail.block, rows=tail.rows, first=tail.first, position=tail.position)
+        last = int(tail.block.t[-1]) if len(tail.block) else None
+        return Reading(tail.block, rows=tail.rows, first=tail.first, last=last, position=tail.position)
     # Taken before the rows are read, it is never ahead of them: what came meanwhile is told once more to who follows.
     position = history.position(timeline)
     rows = history.count(timeline, start, end)
@@ -82,18 +85,15 @@ def _strided(
 
 
 def batches(history: History, timeline: str, fields: Sequence[str], start: int, end: int) -> Iterator[Block]:
-    """All rows in [start, end) in blocks of about BATCH_BYTES; the first is shorter, and read by itself."""
+    """All rows in [start, end) in blocks of about PAGE_BYTES; the first is short, and read by itself."""
     # A null takes as much room as a number.
     row = 8 * (1 + len(fields))
-    largest = max(1, BATCH_BYTES // row)
-    rows = min(FIRST_ROWS, largest)
-    for page_rows in (FIRST_ROWS, PAGE):
-        for page, _ in history.pages(timeline, fields, start, end, page_rows):
+    for rows, is_first in ((FIRST_ROWS, True), (max(FIRST_ROWS, PAGE_BYTES // row), False)):
+        for page, _ in history.pages(timeline, fields, start, end, rows):
             if not len(page):
                 continue
-            for at in range(0, len(page), rows):
-                yield page.take(slice(at, at + rows))
             start = int(page.t[-1]) + 1
-            rows = largest
-            if page_rows == FIRST_ROWS:
+            # Some histories have no short pages.
+            yield from (page.take(slice(FIRST_ROWS)), page.take(slice(FIRST_ROWS, None))) if is_first else (page,)
+            if is_first:
                 break

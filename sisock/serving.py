@@ -16,7 +16,7 @@ from twisted.python.threadpool import ThreadPool
 
 from sisock.answering import FIELD_READERS, READERS, Answers
 from sisock.errors import InvalidArgument, LostLease
-from sisock.naming import Applicant, Identity, take_name
+from sisock.naming import Applicant, Claim, Identity, take_name
 from sisock.node import DataNode
 from sisock.publishing import Publisher
 from sisock.session import Access, Connection, Session
@@ -47,9 +47,12 @@ class _DaemonPool(ThreadPool):
 class Sampler:
     """Calls a node's `sample` each `interval` seconds in a thread: never two at once; ticks that were missed are counted."""
 
-    def __init__(self, node: DataNode, in_thread: Callable[..., Deferred[Any]]) -> None:
+    def __init__(
+        self, node: DataNode, in_thread: Callable[..., Deferred[Any]], rests: Callable[[], bool] = lambda: False
+    ) -> None:
         self._node = node
         self._in_thread = in_thread
+        self._rests = rests
         self._shown: float | None = None
         self._loop = LoopingCall.withCount(self._tick)
 
@@ -81,7 +84,9 @@ class Sampler:
                 )
                 self._shown = now()
 
-    def _tick(self, count: int) -> Deferred[None]:
+    def _tick(self, count: int) -> Deferred[None] | None:
+        if self._rests():
+            return None
         self._node.health.missed += count - 1
         return Deferred.fromCoroutine(self._take())
 
@@ -103,7 +108,8 @@ class NodeService:
         # Who answers from elsewhere has no positions that one could follow.
         self.publisher = Publisher(node, self._in_reader) if own else None
         node.on_kept = self.publisher.kept if self.publisher else None
-        self._sampler = Sampler(node, self._on_own_thread)
+        self._claim = Claim(node.history, node.name, identity)
+        self._sampler = Sampler(node, self._on_own_thread, lambda: self._claim.stands_by)
 
     @property
     def ended(self) -> Deferred[None]:
@@ -164,14 +170,22 @@ class NodeService:
     async def joined(self, session: Session) -> None:
         """Takes the node's name; waits while it is another's."""
         applicant = Applicant(
-            self.node.name, self.node.description, self.identity, self.answers.get_fields, self.answers.get_data
+            self.node.name,
+            self.node.description,
+            self.identity,
+            self.answers.get_fields,
+            self.answers.get_data,
+            self._claim.taken,
         )
         self.announced = await take_name(session, applicant)
-        if self.announced and self.publisher is not None:
-            await self.publisher.joined(session)
+        if self.announced:
+            self._claim.gained(session)
+            if self.publisher is not None:
+                await self.publisher.joined(session)
 
     def left(self) -> None:
         """Notes that the node is off the air."""
         self.announced = False
+        self._claim.lost()
         if self.publisher is not None:
             self.publisher.left()

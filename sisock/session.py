@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,21 +12,23 @@ from urllib.parse import urlsplit
 
 from autobahn.twisted.rawsocket import WampRawSocketClientFactory
 from autobahn.twisted.wamp import ApplicationSession
-from autobahn.twisted.websocket import WampWebSocketClientFactory
-from autobahn.wamp import auth
+from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.serializer import CBORSerializer
 from autobahn.wamp.types import CallOptions, ComponentConfig
+from OpenSSL.SSL import Error as TLSError
+from service_identity import VerificationError
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sisock import trace
+from sisock import plainlog, trace
+from sisock.credentials import Method
 from sisock.errors import (
     BY_URI,
     InvalidArgument,
@@ -37,10 +39,15 @@ from sisock.errors import (
     Superseded,
     TimedOut,
     UnknownNode,
+    WrongCertificate,
 )
 from sisock.uris import REALM
+from sisock.ways_in import WayIn, way_in
 
 log = Logger()
+
+# All that speak WAMP come by here, the router's components, too.
+plainlog.leave_plain()
 
 MAX_MESSAGE = 16 * 1024 * 1024
 CALL_TIMEOUT = 30.0
@@ -60,17 +67,21 @@ _REFUSED = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the router is, and as whom to join it.
+    """Where the router is, and as whom to join it by which way in.
 
-    `url` is ws://, wss:// or unix:// (the site's raw socket). `certificate` is the file of the certificate to pin for
-    wss; without it the system's authorities are asked.
+    `url` is ws://, wss:// or unix:// (the site's raw socket). `certificate` is the file of the certificate, or of the
+    authority, to pin for wss; without it the system's authorities are asked. `secret` is the secret of `wampcra` and
+    `scram`, or the `ticket` (a JSON Web Token is one); `secret_file` holds it where it changes, and is read at each
+    join. For `cryptosign`, `secret_file` holds the private key.
     """
 
     url: str
     authid: str
-    secret: str
+    secret: str = field(default="", repr=False)
     realm: str = REALM
     certificate: Path | None = None
+    method: Method = "wampcra"
+    secret_file: Path | None = None
 
 
 class Guest(Protocol):
@@ -174,20 +185,30 @@ class Session(AskingSession):
 
     connection: Connection
 
-    def onConnect(self) -> None:  # noqa: N802
-        """Asks to join with WAMP-CRA."""
-        access = self.connection.access
-        self.join(access.realm, authmethods=["wampcra"], authid=access.authid)
+    _way_in: WayIn
 
-    def onChallenge(self, challenge: Any) -> str:  # noqa: N802
-        """Signs the router's challenge."""
-        if challenge.method != "wampcra":
-            raise NotAuthorized(f"the router asks for {challenge.method}, not WAMP-CRA")
-        secret = self.connection.access.secret.encode()
-        if "salt" in challenge.extra:
-            secret = auth.derive_key(secret, challenge.extra["salt"], challenge.extra["iterations"], challenge.extra["keylen"])
-        signature: bytes = auth.compute_wcs(secret, challenge.extra["challenge"].encode())
-        return signature.decode("ascii")
+    def onConnect(self) -> None:  # noqa: N802
+        """Asks to join by the way in that the access names."""
+        access = self.connection.access
+        try:
+            self._way_in = way_in(access.method, access.authid, access.secret, access.secret_file)
+        except SetupError as error:
+            self.connection.fail(error)
+            self.disconnect()
+            return
+        extra = self._way_in.authextra or None
+        self.join(access.realm, authmethods=[access.method], authid=access.authid or None, authextra=extra)
+
+    def onChallenge(self, challenge: Any) -> Any:  # noqa: N802
+        """Answers the router's challenge."""
+        method = self.connection.access.method
+        if challenge.method != method:
+            raise NotAuthorized(f"the router asks for {challenge.method}, not {method}")
+        return self._way_in.on_challenge(self, challenge)
+
+    def onWelcome(self, msg: Any) -> str | None:  # noqa: N802
+        """Leaves a router that cannot prove that it knows the user, where the way in has such a proof."""
+        return self._way_in.on_welcome(self, msg.authextra)
 
     async def onJoin(self, details: Any) -> None:  # noqa: N802
         """Hands the session to the guest."""
@@ -204,6 +225,16 @@ class Session(AskingSession):
         self.connection.session_left(self, None, None)
 
 
+class _WebSocket(WampWebSocketClientProtocol):
+    """Tells the connection why there was none, where that was not for want of a router."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        opened = self._session is not None
+        super().connectionLost(reason)
+        if not opened:
+            self.factory.connection.not_opened(reason.value)
+
+
 class Connection:
     """Keeps a session with the router: joins, joins again whenever it is lost, and gives up only when it is refused."""
 
@@ -213,6 +244,9 @@ class Connection:
         self.access = access
         self.guest = guest
         self.session: Session | None = None
+        # Why there is no session, where more is known than that no router answers.
+        self.trouble: SisockError | None = None
+        self.on_wrong_certificate: Callable[[SisockError], None] | None = None
         self._ended: Deferred[None] = Deferred()
         self._service = ClientService(
             endpoint(reactor, access), self._factory(), retryPolicy=backoffPolicy(0.2, MAX_RETRY_DELAY, 1.5)
@@ -250,7 +284,7 @@ class Connection:
 
     async def session_joined(self, session: Session) -> None:
         """Called by the session."""
-        self.session = session
+        self.session, self.trouble = session, None
         try:
             await self.guest.joined(session)
         except Exception as error:  # noqa: BLE001
@@ -260,6 +294,23 @@ class Connection:
             elif session.is_attached():
                 log.failure("joining did not come to an end; trying again")
                 session.leave()
+
+    def not_opened(self, error: Exception) -> None:
+        """Called by the transport when something listens, but no WebSocket came of it. The next try may meet the router."""
+        url, said = self.access.url, _words(error)
+        known = self.trouble is not None
+        if isinstance(error, VerificationError) or (isinstance(error, TLSError) and "certificate" in said):
+            trusted = f"the one in {self.access.certificate}" if self.access.certificate else "one that this machine trusts"
+            self.trouble = WrongCertificate(
+                f"the router at {url} shows a certificate that is not {trusted} ({said}). "
+                "Get the router's own server_cert.pem, or see whether the address is right."
+            )
+            if self.on_wrong_certificate is not None:
+                self.on_wrong_certificate(self.trouble)
+        else:
+            self.trouble = NotConnected(f"what listens at {url} is no router, it seems ({said}). Is the port the router's?")
+        if not known:
+            log.warn("{error}", error=self.trouble)
 
     def session_left(self, session: Session, reason: str | None, message: str | None) -> None:
         """Called by the session, once when it left and once when its transport is gone."""
@@ -283,6 +334,7 @@ class Connection:
             return raw
         web = WampWebSocketClientFactory(make, url=self.access.url, serializers=[CBORSerializer()])
         web.noisy = False
+        web.protocol, web.connection = _WebSocket, self
         web.setProtocolOptions(
             autoPingInterval=5, autoPingTimeout=20, maxMessagePayloadSize=MAX_MESSAGE, openHandshakeTimeout=10, tcpNoDelay=True
         )
@@ -351,6 +403,12 @@ def error_from_wire(error: ApplicationError, procedure: str) -> SisockError:
     if found is UnknownNode:
         return UnknownNode(f"nobody answers {procedure}")
     return found(text) if found else SisockError(f"{error.error}: {text}")
+
+
+def _words(error: Exception) -> str:
+    """What OpenSSL says: its errors are lists of (library, function, reason)."""
+    first = error.args[0] if error.args else None
+    return ", ".join(str(one[-1]) for one in first) if isinstance(first, list) and first else str(error)
 
 
 async def _maybe(result: Deferred[Any] | None) -> Any:

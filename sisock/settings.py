@@ -7,6 +7,9 @@
 | CROSSBAR_TLS_PORT | the router's port, for `up` and for programs that join it | 8080 |
 | CROSSBAR_OCS_PORT | the port of the plain transport, where `up --ocs` opens it | 8001 |
 | WAMP_USER, WAMP_SECRET | as whom to join; `up` admits this user with this secret | the site's own users |
+| WAMP_SECRET_FILE | a file with the secret, the ticket or the private key, read at each join | WAMP_SECRET |
+| WAMP_AUTHMETHOD | the way in: wampcra, scram, ticket (a JSON Web Token is one) or cryptosign | wampcra |
+| SISOCK_CERTIFICATE | the certificate, or the authority, to pin for the router at CROSSBAR_HOST | the one in the home |
 | PORT | the bridge's port | 5000 |
 | SISOCK_STORE | the store: a file, or the address of a PostgreSQL database | history.db in the home |
 | SISOCK_TRACE | 1 prints every call and event of a program with its time | off |
@@ -17,8 +20,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from sisock.credentials import METHODS, Method
 from sisock.errors import NotAuthorized, NotConnected, SetupError
 from sisock.home import Home
 from sisock.session import Access
@@ -41,9 +46,12 @@ class Settings:
     ocs_port: int = OCS_PORT
     bridge_port: int = BRIDGE_PORT
     user: str | None = None
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     trace: bool = False
     store_address: str | None = None
+    secret_file: Path | None = None
+    method: Method = "wampcra"
+    pinned: Path | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ, home: Home | None = None) -> Settings:
@@ -58,27 +66,42 @@ class Settings:
             environ.get("WAMP_SECRET") or None,
             environ.get("SISOCK_TRACE", "0") not in ("", "0"),
             environ.get("SISOCK_STORE") or None,
+            _path(environ.get("WAMP_SECRET_FILE")),
+            _method(environ.get("WAMP_AUTHMETHOD") or "wampcra"),
+            _path(environ.get("SISOCK_CERTIFICATE")),
         )
+
+    @property
+    def names_somebody(self) -> bool:
+        """Whether the environment says as whom to join."""
+        return bool(self.secret or self.secret_file) and bool(self.user or self.method == "ticket")
 
     @property
     def store(self) -> str:
         """Where nodes keep their history: a path, or `postgresql://...`."""
         return self.store_address or str(self.home.path / "history.db")
 
-    def consumer(self, authid: str = CONSUMER) -> Access:
-        """How to join as a consumer: the site in the home, or the router that CROSSBAR_HOST names."""
+    def consumer(self, authid: str = CONSUMER, *, web: bool = False) -> Access:
+        """How to join as a consumer: the site in the home, or the router that CROSSBAR_HOST names.
+
+        With `web` it is the WebSocket in any case, whose pings end a connection that is dead: all who follow use it.
+        """
         self._check_user()
         if self.crossbar_host:
             return self._remote()
         run = self.home.run()
         if run is None:
-            raise NotConnected(f"no site runs in {self.home.path}. Start one with `sisock up`, or name its folder with --home.")
-        if self.user and self.secret:
-            return Access(run.local, self.user, self.secret, run.realm)
+            raise NotConnected(
+                f"no site runs in {self.home.path}. Start one with `sisock up`, or name its folder with SISOCK_HOME or --home."
+            )
+        url = run.ws if web else run.local
+        pinned = Path(run.certificate) if run.certificate and url.startswith("wss:") else None
+        if self.names_somebody:
+            return self._named(url, run.realm, pinned)
         user = self.home.users.get(authid)
         if user is None:
             raise NotAuthorized(f"there is no user {authid!r} in {self.home.users.path} any more; `sisock up` makes it anew.")
-        return Access(run.local, user.authid, user.secret, run.realm)
+        return Access(url, user.authid, user.secret, run.realm, pinned)
 
     def node(self, name: str) -> Access:
         """How a node of that name joins: as a user of its own in the home's site, or as WAMP_USER elsewhere."""
@@ -87,8 +110,8 @@ class Settings:
             return self._remote()
         run = self.home.run()
         realm = run.realm if run else REALM
-        if self.user and self.secret:
-            return Access(f"unix://{self.home.socket}", self.user, self.secret, realm)
+        if self.names_somebody:
+            return self._named(f"unix://{self.home.socket}", realm)
         user = self.home.users.ensure(f"node:{name}", "node", name)
         if not user.may_serve(name):
             raise SetupError(
@@ -98,17 +121,31 @@ class Settings:
         return Access(f"unix://{self.home.socket}", user.authid, user.secret, realm)
 
     def _check_user(self) -> None:
-        if bool(self.user) != bool(self.secret):
+        if (bool(self.user) or bool(self.secret) or bool(self.secret_file)) and not self.names_somebody:
             raise SetupError("only one of WAMP_USER and WAMP_SECRET is set in the environment; set both, or none.")
 
+    def _named(self, url: str, realm: str, certificate: Path | None = None) -> Access:
+        return Access(url, self.user or "", self.secret or "", realm, certificate, self.method, self.secret_file)
+
     def _remote(self) -> Access:
-        if not (self.user and self.secret):
+        if not self.names_somebody:
             raise SetupError("CROSSBAR_HOST names a router elsewhere; WAMP_USER and WAMP_SECRET must say as whom to join it.")
         if not _HOST.fullmatch(str(self.crossbar_host)):
             raise SetupError(f"CROSSBAR_HOST={self.crossbar_host} in the environment is no host's name or address.")
         host = f"[{self.crossbar_host}]" if ":" in str(self.crossbar_host) else self.crossbar_host
-        pinned = self.home.certificate
-        return Access(f"wss://{host}:{self.port}/ws", self.user, self.secret, certificate=pinned if pinned.exists() else None)
+        pinned = self.pinned or (self.home.certificate if self.home.certificate.exists() else None)
+        return self._named(f"wss://{host}:{self.port}/ws", REALM, pinned)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser().absolute() if text else None
+
+
+def _method(text: str) -> Method:
+    for method in METHODS:
+        if text == method:
+            return method
+    raise SetupError(f"WAMP_AUTHMETHOD={text} in the environment is no way in; there are {', '.join(METHODS)}")
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

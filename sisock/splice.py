@@ -47,6 +47,8 @@ MAX_HELD_VALUES = 1 << 20
 
 Range = tuple[int, int]
 
+_NOTHING = Block(np.empty(0, np.int64))
+
 
 @dataclass(frozen=True, slots=True)
 class AskTail:
@@ -73,13 +75,28 @@ class AskSince:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Rows in [start, end) that are still to be read; `anew` if they replace all that was delivered of that range."""
+
+    start: int
+    end: int
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
-    """Hand rows to the reader. In each of the ranges `revises` they replace all that was delivered before."""
+    """Hand rows to the reader. In each of the ranges `revises` they replace all that was delivered before.
+
+    The position is that of all that was delivered; None while what lies before it is still to come. There may be no rows.
+    Whoever stops here goes on after the position `since`, and with what is `unread` of a long range.
+    """
 
     block: Block
     revises: tuple[Range, ...]
-    position: Position
+    position: Position | None
     finalized_until: float | None = None
+    since: Position | None = None
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +125,17 @@ class State(Enum):
 class Splice:
     """Follows some fields of one timeline from `start` on (microseconds).
 
-    With a `position`, and the newest time that was delivered up to it, it goes on from there.
+    With a `position`, the newest time that was delivered up to it and what was `unread` then, it goes on from there.
     """
 
-    def __init__(self, fields: Sequence[str], start: int, position: Position | None = None, newest: int | None = None) -> None:
+    def __init__(
+        self,
+        fields: Sequence[str],
+        start: int,
+        position: Position | None = None,
+        newest: int | None = None,
+        unread: Unread | None = None,
+    ) -> None:
         self.fields, self.start = tuple(fields), start
         self.state = State.AWAY
         # All that was delivered reaches this position, and this time.
@@ -125,8 +149,13 @@ class Splice:
         # Whether what is read was delivered before, so that it replaces that; `_reached` is up to where it did.
         self._anew = False
         self._reached: int | None = None
+        # Whether rows were delivered without their position, which is to be told as soon as all before it are there.
+        self._untold = False
         # What was being read when the connection was lost.
         self._unread: ReadPages | AskSince | None = None
+        if unread is not None:
+            self._unread = ReadPages(unread.start, unread.end)
+            self._anew, self._reached = unread.anew, unread.start if unread.anew else None
 
     # What happened to the connection and the reader
 
@@ -188,7 +217,8 @@ class Splice:
         self._reached = int(block.t[-1]) + 1
         # If it has to be asked again, then from here on.
         self.asked = replace(self.asked, start=self._reached)
-        return self._deliver(block, revises, self.position, None)
+        whole = self._older is None and self._reached >= self.asked.end
+        return self._deliver(block, revises, self.position if whole else None)
 
     def pages_done(self) -> list[Action]:
         """ReadPages is at its end."""
@@ -197,7 +227,7 @@ class Splice:
         rest: list[Action] = []
         if self._anew and self._reached is not None and self._reached < self.asked.end:
             # What was delivered behind the last row is there no more.
-            rest = self._deliver(Block(np.empty(0, np.int64)), [(self._reached, self.asked.end)], self.position, None)
+            rest = self._deliver(_NOTHING, [(self._reached, self.asked.end)], self.position if self._older is None else None)
         self._anew = False
         return [*rest, *self._read_all()]
 
@@ -302,6 +332,9 @@ class Splice:
         """All that was asked for is there: the events that were held follow."""
         self.state, self.asked = State.LIVE, None
         actions: list[Action] = []
+        if self._untold:
+            actions.append(Deliver(_NOTHING, (), self.position, since=self.position))
+            self._untold = False
         while self._held and self.state is State.LIVE:
             live = self._held.popleft()
             self._held_values -= _values(live)
@@ -312,7 +345,7 @@ class Splice:
         return actions
 
     def _deliver(
-        self, block: Block, revises: Sequence[Range], position: Position, finalized_until: float | None
+        self, block: Block, revises: Sequence[Range], position: Position | None, finalized_until: float | None = None
     ) -> list[Action]:
         columns = {name: block.columns[name] for name in self.fields if name in block.columns}
         rows = rows_with_values(Block(block.t, columns)).between(self.start, LATEST)
@@ -327,7 +360,14 @@ class Splice:
             self.newest = int(rows.t[-1]) if self.newest is None else max(self.newest, int(rows.t[-1]))
         if not len(rows) and not ranges:
             return []
-        return [Deliver(rows, tuple(sorted(ranges)), position, finalized_until)]
+        self._untold = position is None
+        since, unread = position, None
+        if position is None and self._older is not None:
+            # What changed before the new rows is still to be asked after this one.
+            since = self._older[0]
+        elif position is None and isinstance(self.asked, ReadPages):
+            since, unread = self.position, Unread(self.asked.start, self.asked.end, self._anew)
+        return [Deliver(rows, tuple(sorted(ranges)), position, finalized_until, since, unread)]
 
 
 def _values(live: LiveBlock) -> int:

@@ -59,6 +59,8 @@ def answer(
             else:
                 send({"timeline": rows.timeline, "arrow": message})
         if not count:
+            if rows.about.last is not None and rows.about.rows:
+                downsampled[rows.timeline] = what_was_done(request, rows.about, rows.about.rows, 0)
             continue
         lines[rows.timeline] = {"finalized_until": rows.about.finalized_until}
         if send is None:
@@ -90,6 +92,8 @@ def _messages(rows: Rows) -> Iterator[tuple[bytes, int]]:
 
 
 def _parts(block: Block) -> Iterator[Block]:
-    rows = max(1, BATCH_BYTES // (8 * (1 + len(block.columns))))
+    """The block in parts of about BATCH_BYTES, all alike: a short one at the end would cost as much as a long one."""
+    count = max(1, round(len(block) * 8 * (1 + len(block.columns)) / BATCH_BYTES))
+    rows = -(-len(block) // count)
     for at in range(0, len(block), rows):
         yield block.take(slice(at, at + rows))

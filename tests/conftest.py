@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 
 import pytest
 import pytest_twisted
 from twisted.logger import globalLogPublisher
 
-from tests.plain import join
+from tests.plain import join, until
 
 NAMES = ("SISOCK_HOME", "SISOCK_STORE", "SISOCK_TRACE", "CROSSBAR_HOST", "CROSSBAR_TLS_PORT", "CROSSBAR_OCS_PORT")
-for name in (*NAMES, "WAMP_USER", "WAMP_SECRET", "PORT"):
+for name in (*NAMES, "WAMP_USER", "WAMP_SECRET", "WAMP_SECRET_FILE", "WAMP_AUTHMETHOD", "SISOCK_CERTIFICATE", "PORT"):
     os.environ.pop(name, None)
 
 
@@ -69,6 +70,36 @@ async def guests(router):
     made = Guests(router)
     yield made
     await made.close()
+
+
+def audit(router):
+    """The lines of the router's audit."""
+    path = router.home.audit("router")
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest_twisted.async_yield_fixture
+async def rules(router):
+    """Writes the site's rules and waits until they count: (who, nodes, verbs) each, and what stands before them."""
+    path = router.home.rules.path
+
+    def counted():
+        return len([line for line in audit(router) if line["event"] == "rules"])
+
+    async def write(*granted, more="# none\n"):
+        before = counted()
+        told = [
+            f"[[rule]]\nwho = {json.dumps(who)}\nnodes = {json.dumps(nodes)}\nverbs = {json.dumps(verbs)}\n"
+            for who, nodes, verbs in granted
+        ]
+        path.write_text(more + "\n".join(told))
+        await until(lambda: counted() > before)
+
+    yield write
+    if path.exists():
+        before = counted()
+        path.unlink()
+        await until(lambda: counted() > before)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ function block(
   a: Block["data"] extends ReadonlyMap<string, infer V> ? V : never,
   revises: Block["revises"],
 ): Block {
-  return { timeline: "t", t, data: new Map([["a", a]]), finalizedUntil: null, revises, thinned: null };
+  return { timeline: "t", t, data: new Map([["a", a]]), finalizedUntil: null, revises, thinned: null, position: null };
 }
 
 describe("an answer to get_data", () => {
@@ -16,6 +16,7 @@ describe("an answer to get_data", () => {
     const answer = {
       data: { a: [1, null], b: [], c: ["x"], stray: [1, 2] },
       timeline: { t: { t: [10, 20], finalized_until: 15 }, u: { t: [5], finalized_until: null } },
+      position: { t: { epoch: "e", seq: 3 } },
       downsampled: { t: { method: "minmax", from: 100, to: 2 } },
     };
     expect(parseData(answer, timelineOf)).toEqual([
@@ -29,8 +30,17 @@ describe("an answer to get_data", () => {
         finalizedUntil: 15,
         revises: null,
         thinned: { from: 100, to: 2 },
+        position: { epoch: "e", seq: 3 },
       },
-      { timeline: "u", t: [5], data: new Map([["c", ["x"]]]), finalizedUntil: null, revises: null, thinned: null },
+      {
+        timeline: "u",
+        t: [5],
+        data: new Map([["c", ["x"]]]),
+        finalizedUntil: null,
+        revises: null,
+        thinned: null,
+        position: null,
+      },
     ]);
   });
 

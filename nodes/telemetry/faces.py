@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.resource import WebSocketResource
+from twisted.internet.error import CannotListenError
 from twisted.web.resource import Resource
 
-from sisock.doors import LOOPBACK, Door
-from sisock.errors import SetupError
+from sisock.doors import LOOPBACK, Door, caller_of
+from sisock.errors import NotAuthorized, SetupError
 from sisock.home import Home, is_loopback
 from sisock.http import application, listen, reply, reply_error
 from sisock.nodes.telemetry.api import add_routes
@@ -23,7 +24,7 @@ PORT = 8000
 
 
 class Faces:
-    """The port of the telemetry. Who may come, access.toml says under `[faces.telemetry]`; on loopback alone, everybody."""
+    """The port of the telemetry. Who may come, access.toml says under `[face.telemetry]`; on loopback alone, everybody."""
 
     def __init__(self, node: Telemetry) -> None:
         self._node = node
@@ -52,7 +53,7 @@ class Faces:
         add_routes(app, self._node)
         app.route("/healthz", methods=["GET"])(self._healthz)
         self._door = Door.of(home, self._node.name, default=LOOPBACK if is_loopback(host) else ())
-        self._port = listen(_Both(app.resource(), self.upstream, self._door), host, int(port), door=self._door)
+        self._port = listen(_Both(app.resource(), self.upstream, self._door, self._node.name), host, int(port), door=self._door)
         home.tell_face(self._node.name, self.address)
 
     def close(self) -> None:
@@ -60,7 +61,7 @@ class Faces:
         if self._port is not None:
             stopped = self._port.stopListening()
             if stopped is not None:
-                stopped.addErrback(lambda failure: None)
+                stopped.addErrback(lambda failure: failure.trap(CannotListenError))
         if self.upstream is not None:
             self.upstream.close()
         if self._door is not None:
@@ -83,9 +84,9 @@ class _Both(Resource):
 
     isLeaf = True  # noqa: N815
 
-    def __init__(self, api: Any, upstream: UpstreamFactory, door: Door) -> None:
+    def __init__(self, api: Any, upstream: UpstreamFactory, door: Door, node: str) -> None:
         super().__init__()
-        self._api, self._door = api, door
+        self._api, self._door, self._node = api, door, node
         upstream.startFactory()
         self._upstream = WebSocketResource(upstream)
 
@@ -95,6 +96,8 @@ class _Both(Resource):
 
     def render(self, request: Any) -> Any:
         """Passes the request on."""
+        if request.path.startswith(b"/api") and not caller_of(request).may("read", self._node):
+            return reply_error(request, 403, NotAuthorized.uri, f"this caller may not read the node {self._node!r}")
         if request.path != b"/upstream":
             return self._api.render(request)
         if not self._door.policy.knows_origin(request):

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sisock.cli import author, completion, doctor, read, simulate, site, store
+from sisock.cli import author, completion, doctor, look, plot, read, record, replay, simulate, site, store, tls, user, watch
 from sisock.cli.options import home_option
 from sisock.errors import SisockError
 
@@ -17,7 +17,8 @@ from sisock.errors import SisockError
 def sisock() -> None:
     """Discover and read every instrument of a site.
 
-    `sisock up` brings a site up. `sisock ls` lists its data nodes, `sisock get NODE FIELD` reads one.
+    `sisock up` brings a site up. `sisock ls` lists its data nodes, `sisock get NODE FIELD` reads one,
+    `sisock watch NODE` shows one as it moves.
     """
 
 
@@ -28,11 +29,20 @@ for command in (
     read.ls,
     read.fields,
     read.get,
+    watch.watch,
+    look.last,
+    look.gaps,
+    plot.plot,
+    record.record,
+    replay.replay,
+    replay.recording,
     doctor.doctor,
     completion.completion,
     author.new_node,
     store.store,
     simulate.simulate,
+    user.user,
+    tls.tls,
 ):
     sisock.add_command(command)
 

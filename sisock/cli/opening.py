@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,23 +52,15 @@ def refuse_if_written(held: Store, node: str, force: bool) -> None:
         return
     host, _, pid = holder.rpartition(" ")
     if host == socket.gethostname():
-        if _lives(int(pid)):
+        from sisock.store.leases import lives
+
+        if lives(int(pid)):
             raise SetupError(f"process {pid} writes the history of {node} now. Stop that node first, or add --force to end it.")
         return
     raise SetupError(
         f"process {pid} on {host} was the last to write the history of {node}, and cannot be seen from here. "
         "Make sure that it has ended, and add --force."
     )
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 
 from sisock.cli.completion import installed_nodes
 from sisock.cli.options import home_option, json_option, settings
-from sisock.errors import SisockError
+from sisock.errors import SetupError, Superseded
+from sisock.home import is_loopback
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT
 from sisock.times import now
 from sisock.uris import REALM
-from sisock.users import write_private
+from sisock.users import BRIDGE, write_private
+
+log = logging.getLogger(__name__)
 
 # Seconds between two looks at whether a node's health has changed.
 HEALTH_EVERY = 2.0
@@ -34,13 +38,18 @@ HEALTH_EVERY = 2.0
 @click.option("--port", type=click.IntRange(1, 65535), help=f"The router's port.  [$CROSSBAR_TLS_PORT, or {PORT}]")
 @click.option("--bridge-port", type=click.IntRange(1, 65535), help=f"The bridge's port.  [$PORT, or {BRIDGE_PORT}]")
 @click.option(
+    "--bridge-host",
+    "bridge_at",
+    help="Where the bridge listens. Beyond this machine it needs --tls, and whoever asks it a token.  [this machine]",
+)
+@click.option(
     "--ocs", is_flag=True, help="Open the plain transport, where anybody may publish and subscribe under `observatory.`."
 )
 @click.option("--ocs-port", type=click.IntRange(1, 65535), help=f"Its port.  [$CROSSBAR_OCS_PORT, or {OCS_PORT}]")
 @click.option("--ports", type=click.Choice(["auto"]), help="`auto` takes a free port for every listener that is not given one.")
 @click.option("--nodes", default="weather,sensors", show_default=True, help="The nodes to run: names, or module:Class.")
 @click.option(
-    "--tls", is_flag=True, help="Serve wss and https, with a self-signed certificate that is made at the first start."
+    "--tls", is_flag=True, help="Serve wss and https, with certificates of the site's own authority (see `sisock tls`)."
 )
 @click.option("--realm", default=REALM, show_default=True, help="The WAMP realm.")
 @click.option(
@@ -64,6 +73,7 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
     with plan.home.lock():
         log_to_stderr()
         site = Site(plan)
+        watching = LoopingCall(_warn, site)
 
         async def start() -> None:
             site.start()
@@ -71,6 +81,8 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
                 click.echo(
                     f"sisock: {node} is not there yet; see {plan.home.logs / node}.log. The site goes on without it.", err=True
                 )
+            _warn(site)
+            watching.start(86_400, now=False).addErrback(lambda failure: logging.error("%s", failure.value))
             run = site.run_file()
             if as_json:
                 click.echo(json.dumps({"ready": True, "home": str(plan.home.path), "run": str(plan.home.path / "run.json")}))
@@ -85,8 +97,13 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
         serve(start, site.stop)
 
 
+def _warn(site: Any) -> None:
+    for warning in site.warnings():
+        click.echo(f"sisock: {warning}", err=True)
+
+
 _SCRIPT = """Run a program of the old kind (a sisock.base.DataNodeServer under Autobahn's ApplicationRunner) in the site's
-folder, and start it again whenever it ends."""
+folder, and start it again whenever it ends or loses its connection."""
 
 
 @click.command()
@@ -118,7 +135,8 @@ def _run_node(node: str) -> None:
     from sisock.naming import Identity
     from sisock.plugins import find_node
     from sisock.serving import NodeService
-    from sisock.store import Store
+    from sisock.store.lasting import open_history
+    from sisock.store.leases import Writer
 
     environment = settings()
     # A node finds its own files in the home.
@@ -126,9 +144,15 @@ def _run_node(node: str) -> None:
     made = find_node(node)()
     log_to_stderr()
     environment.home.make()
-    store = Store.open(environment.store)
-    made.history = history = store.node(made.name)
-    service = NodeService(made, environment.node(made.name), Identity(*environment.home.identity(made.name)))
+    identity = Identity(*environment.home.identity(made.name))
+
+    def keeping(told: Any) -> None:
+        made.health.keeping = told
+
+    writer = Writer(identity.instance, identity.start)
+    folder = environment.home.outbox(made.name)
+    made.history, close = open_history(environment.store, made.name, writer, folder, keeping)
+    service = NodeService(made, environment.node(made.name), identity)
     told = LoopingCall(_HealthFile(made.health, environment.home.health(made.name)).tell)
 
     async def start() -> Any:
@@ -138,10 +162,7 @@ def _run_node(node: str) -> None:
 
     async def stop() -> None:
         await service.stop()
-        with suppress(SisockError):
-            # Whoever has taken over by now need not be told.
-            await deferToThread(history.release)
-        await deferToThread(store.close)
+        await deferToThread(close)
 
     serve(start, stop)
 
@@ -152,6 +173,7 @@ class _HealthFile:
     def __init__(self, health: Any, path: Path) -> None:
         self._health, self._path = health, path
         self._told: dict[str, Any] | None = None
+        self._failed = False
 
     def tell(self) -> None:
         health = asdict(self._health)
@@ -160,23 +182,38 @@ class _HealthFile:
         health["sampling_since"] = since if since is not None and now() - since > HEALTH_EVERY else None
         changed = {name: value for name, value in health.items() if name != "samples"}
         if changed != self._told:
-            write_private(self._path, json.dumps(health))
-            self._told = changed
+            try:
+                write_private(self._path, json.dumps({**health, "pid": os.getpid()}))
+            except OSError as error:
+                # A full disk is no reason to leave: readers still are answered.
+                if not self._failed:
+                    log.warning("%s cannot be written: %s", self._path, error.strerror)
+                self._failed = True
+            else:
+                self._told, self._failed = changed, False
 
 
 def _run_script(script: Path) -> None:
     from sisock.cli.reacting import log_to_stderr, serve
+    from sisock.site.script import SUPERSEDED
     from sisock.site.supervisor import EchoLogs, Supervisor
 
     home = settings().home
     home.make()
     log_to_stderr()
-    supervisor = Supervisor(EchoLogs())
-    environment = {**os.environ, "SISOCK_HOME": str(home.path), "PYTHONUNBUFFERED": "1"}
-    supervisor.add_part(script.stem, [sys.executable, str(script)], environment, home.path)
+    ended: Deferred[None] = Deferred()
 
-    async def start() -> None:
+    def superseded(name: str) -> None:
+        ended.errback(Superseded(f"{name}: a newer start of this node serves its name; this one leaves"))
+
+    supervisor = Supervisor(EchoLogs(), final=SUPERSEDED, finished=superseded)
+    environment = {**os.environ, "SISOCK_HOME": str(home.path), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "sisock.site.script", str(script)]
+    supervisor.add_part(script.stem, command, environment, home.path)
+
+    async def start() -> Deferred[None]:
         supervisor.startService()
+        return ended
 
     serve(start, supervisor.stop)
 
@@ -184,13 +221,38 @@ def _run_script(script: Path) -> None:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"The port.  [$PORT, or {BRIDGE_PORT}]")
+@click.option("--tls", is_flag=True, help="Serve https, with a certificate of the site's own authority.")
+@click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS.")
 @home_option
-def bridge(host: str, port: int | None) -> None:
-    """Run the bridge: what dashboards read over HTTP (Grafana's SimpleJson dialect)."""
+def bridge(host: str, port: int | None, tls: bool, insecure: bool) -> None:
+    """Run the bridge: what dashboards read over HTTP (Grafana's SimpleJson dialect).
+
+    On this machine it lets in whoever has no token, as `public`; elsewhere only with one, unless access.toml says so.
+    """
+    from sisock.certificates import Certificates
     from sisock.cli.reacting import log_to_stderr, serve
     from sisock.plugins import find_bridge
 
     environment = settings()
+    if not is_loopback(host) and not tls and not insecure:
+        raise SetupError(
+            f"listening on {host} needs TLS, since tokens and data would cross the network in the clear. "
+            "Add --tls, or --insecure if the network is trusted."
+        )
     log_to_stderr()
-    service = find_bridge()(environment.consumer("bridge"), host, port or environment.bridge_port)
+    environment.home.rules.check()
+    served: tuple[Path, Path] | None = None
+    names: tuple[str, ...] = ()
+    if tls:
+        certificates = Certificates(environment.home.path)
+        served = certificates.ensure("bridge", () if host in ("", "0.0.0.0", "::") else (host,))  # noqa: S104
+        names = certificates.names("bridge")
+    service = find_bridge()(
+        environment.consumer(BRIDGE),
+        host,
+        port or environment.bridge_port,
+        hosts=names,
+        home=environment.home,
+        tls=served,
+    )
     serve(service.start, service.stop)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import click
 
 from sisock.cli.opening import Tell, opened, progress, refuse_if_written, shown_address, unwritable, writing
-from sisock.cli.options import home_option, json_option
+from sisock.cli.options import home_option, json_option, settings
 from sisock.cli.tables import print_table
 from sisock.errors import InvalidArgument, SisockError
 from sisock.fields import DEFAULT_TIMELINE
@@ -48,10 +48,14 @@ def store() -> None:
 @json_option
 def info(address: str | None, as_json: bool) -> None:
     """List the timelines of all nodes: rows, first and last time, bytes a row."""
+    from sisock.store.boxes import contents
     from sisock.store.info import info
 
     with opened(address) as held:
         found = info(held)
+    for node, folder in settings().home.outboxes().items():
+        if waiting := contents(folder).waiting:
+            click.echo(f"{node}: {waiting} blocks more wait in {folder} for a database that was away.", err=True)
     if as_json:
         listed = []
         for one in found:
@@ -272,6 +276,23 @@ def retain(
         with writing(held, node, force) as history:
             touched = history.retain(timeline, *ages).result()
     click.echo(f"{timeline} of {node}: set, and {touched} chunks were deleted or thinned.")
+
+
+@store.command()
+@store_option
+@home_option
+def spread(address: str | None) -> None:
+    """Use TimescaleDB or Citus for the store's tables, where its PostgreSQL server has them.
+
+    Once, best while the store is new: what is there already is moved. Neither was at hand when this was made, so try it
+    on a copy first (sisock store copy).
+    """
+    from sisock.store.extensions import spread
+
+    with opened(address, make=True) as held:
+        used = spread(held.database)
+        where = held.database.shown
+    click.echo(f"{where} uses {' and '.join(used)} now." if used else f"{where} has neither TimescaleDB nor Citus.")
 
 
 @store.command()

@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from sisock import uris
+from sisock.credentials import METHODS
 from sisock.session import MAX_MESSAGE
 from sisock.uris import REALM
 
@@ -36,12 +38,13 @@ class Listeners:
         return [f"{scheme}://{host}:{self.port}" for host in hosts]
 
 
-def render(listeners: Listeners, users: Path, page: Path) -> str:
+def render(listeners: Listeners, home: Path, page: Path) -> str:
     """Text of Crossbar's config.json: every `$NAME` has its value, and what is switched off is gone."""
     tls = listeners.certificate and {"certificate": str(listeners.certificate), "key": str(listeners.key)}
     values: dict[str, Any] = {
         "REALM": listeners.realm,
-        "USERS": str(users),
+        "HOME": str(home),
+        "AUTH": {method: _dynamic(listeners.realm) for method in METHODS},
         "PAGE": str(page),
         "HOST": listeners.host,
         "PORT": listeners.port,
@@ -56,6 +59,10 @@ def render(listeners: Listeners, users: Path, page: Path) -> str:
     worker = config["workers"][0]
     worker["transports"] = [t for t in worker["transports"] if "path" in t["endpoint"] or "port" in t["endpoint"]]
     return json.dumps(config, indent=2) + "\n"
+
+
+def _dynamic(realm: str) -> dict[str, str]:
+    return {"type": "dynamic", "authenticator": uris.AUTHENTICATE, "authenticator-realm": realm}
 
 
 def template() -> str:

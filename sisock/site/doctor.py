@@ -7,30 +7,40 @@ import os
 import platform
 import shutil
 import socket
+import sqlite3
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from cryptography import x509
+from twisted.internet.defer import Deferred, gatherResults
 
+from sisock.certificates import Certificates
 from sisock.consumer import Consumer
-from sisock.errors import SisockError
+from sisock.errors import SisockError, WrongCertificate
 from sisock.home import Run
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT, Settings
 from sisock.site import ports
+from sisock.times import iso
+from sisock.users import PUBLIC, TOKEN_PREFIX, User
 
 Level = Literal["ok", "note", "warning", "error"]
 
 LITTLE_DISK = 1_000_000_000
 NO_DISK = 50_000_000
-EXPIRES_SOON = 30 * 86400
 # A clock may be so far ahead of files and rows without being wrong, in seconds.
 CLOCK_SLACK = 60.0
 # A call of sample() that takes longer is told of, in seconds.
 SLOW_SAMPLE = 20.0
+# A part that ended so lately (seconds) is told of, and one that ended more often than this is broken.
+RESTLESS_FOR = 300.0
+TOO_OFTEN = 3
+# Seconds that a database has to answer.
+LOOKS_FOR = 3
 
 # Releases that do not work together (measured).
 CROSSBAR = "26.10.1"
@@ -52,8 +62,11 @@ def look(settings: Settings) -> list[Finding]:
     looks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _home,
         _users,
+        _expired,
+        _rules,
         _versions,
         _disk,
+        _store,
         _clock,
         _environment,
         _certificate,
@@ -108,10 +121,47 @@ def _versions(_: Settings) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    place = next(folder for folder in (settings.home.path, *settings.home.path.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    level: Level = "error" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
-    yield Finding(level, "disk", f"{free / 1e9:.1f} GB are free in {place}", None if level == "ok" else "make room there")
+    store = None if "://" in settings.store else Path(settings.store).expanduser().absolute().parent
+    for wanted in dict.fromkeys(filter(None, (settings.home.path, store))):
+        place = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
+        free = shutil.disk_usage(place).free
+        level: Level = "error" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
+        yield Finding(level, "disk", f"{free / 1e9:.1f} GB are free in {place}", None if level == "ok" else "make room there")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    """Whether the database of the nodes' histories is there, and what waits for it on this machine's disk."""
+    from sisock.store.boxes import contents
+    from sisock.store.database import Database
+
+    try:
+        database = Database(settings.store, pool=1, patience=LOOKS_FOR)
+    except SisockError as error:
+        yield Finding("error", "store", str(error), "set SISOCK_STORE to a file, or to postgresql://user@host/database")
+        return
+    if database.path is None or database.path.exists():
+        try:
+            with database.reading() as tx:
+                tx.one("SELECT 1")
+        except SisockError as error:
+            remedy = "bring it back; until then nodes keep their rows on this machine's disk, and hand them over by themselves"
+            yield Finding("error", "store", str(error), remedy if database.path is None else "sisock store check")
+        else:
+            yield Finding("ok", "store", f"{database.shown} answers")
+    database.close()
+    for node, folder in settings.home.outboxes().items():
+        try:
+            held = contents(folder)
+        except (OSError, sqlite3.Error) as error:
+            yield Finding("error", "store", f"{folder} cannot be read: {error}", "keep it: rows of the node wait there")
+            continue
+        if held.waiting:
+            since = "" if held.since is None else f" since {iso(held.since)}"
+            what = f"{node}: {held.waiting} blocks wait on this machine's disk for the database{since}"
+            yield Finding("warning", "store", what, "the node hands them over when the database is back and it has its name")
+        if held.refused:
+            what = f"{node}: {held.refused} blocks were refused by the database and stand in {folder}"
+            yield Finding("warning", "store", what, "their table `refused` has the reasons")
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:
@@ -132,6 +182,8 @@ def _environment(settings: Settings) -> Iterator[Finding]:
         and f"the plain transport's port is {settings.ocs_port}, not {OCS_PORT}",
         "PORT": settings.bridge_port != BRIDGE_PORT and f"the bridge's port is {settings.bridge_port}, not {BRIDGE_PORT}",
         "WAMP_USER": settings.user and f"programs join as {settings.user}",
+        "SISOCK_STORE": settings.store_address
+        and f"nodes keep their history there and not in {settings.home.path / 'history.db'}",
         "SISOCK_TRACE": settings.trace and "every call and event is printed",
     }
     for name, what in changed.items():
@@ -142,22 +194,84 @@ def _environment(settings: Settings) -> Iterator[Finding]:
 
 
 def _certificate(settings: Settings) -> Iterator[Finding]:
-    path = settings.home.certificate
-    if not path.exists():
-        return
+    certificates = Certificates(settings.home.path)
+    for key in certificates.secrets():
+        if key.stat().st_mode & 0o077:
+            yield Finding("error", "certificate", f"{key} is a secret and other users may read it", f"chmod 600 {key}")
+    run, (shown, _) = _run(settings), certificates.files("router")
+    told = _shown_by(run.ws) if run is not None and run.certificate and shown.exists() else None
+    if told is not None and told != shown.read_bytes().strip():
+        what = f"the router shows another certificate than {shown}"
+        yield Finding("error", "certificate", what, "restart `sisock up --tls`, so that it shows the one in the home")
+    found = certificates.all()
+    while True:
+        try:
+            seen = next(found)
+        except StopIteration:
+            return
+        except SisockError as error:
+            yield Finding("error", "certificate", str(error), "delete it; `sisock tls init` makes a new one")
+            return
+        days = seen.left.days
+        if days < 0:
+            yield Finding("error", "certificate", f"{seen.path} has expired", seen.remedy)
+        elif seen.ends_soon:
+            yield Finding("warning", "certificate", f"{seen.path} expires in {days} days", seen.remedy)
+        else:
+            yield Finding("ok", "certificate", f"{seen.path} holds for {days} more days")
+
+
+def _rules(settings: Settings) -> Iterator[Finding]:
+    file = settings.home.rules
     try:
-        left = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp() - time.time()
-    except ValueError as error:
-        yield Finding(
-            "error", "certificate", f"{path} is no certificate: {error}", "delete it; `sisock up --tls` makes a new one"
-        )
+        rules = file.check()
+    except SisockError as error:
+        remedy = "mend it: a site that runs goes on with the rules from before, one that starts refuses to"
+        yield Finding("error", "rules", str(error), remedy)
         return
-    if left < EXPIRES_SOON:
-        yield Finding(
-            "warning", "certificate", f"{path} expires in {left / 86400:.0f} days", "restart `sisock up --tls`: it is renewed"
-        )
+    if rules.rules is None:
+        yield Finding("ok", "rules", "there are none: every consumer may see, read and follow every node")
     else:
-        yield Finding("ok", "certificate", f"{path} holds for {left / 86400:.0f} more days")
+        yield Finding("ok", "rules", f"{len(rules.rules)} in {file.path}")
+    users = _known(settings)
+    for number, rule in enumerate(rules.rules or (), 1):
+        for name in rule.who:
+            plain = not any(sign in name for sign in "*?[") and not name.startswith(("group:", "role:", TOKEN_PREFIX))
+            if plain and name != PUBLIC and name not in users:
+                yield Finding(
+                    "warning", "rules", f"rule {number} names {name!r}, and there is no such user", "sisock user list"
+                )
+    for face, laid_down in rules.faces.items():
+        for network in laid_down.without_token or ():
+            if network.prefixlen == 0:
+                what = f"face.{face} lets everybody in without a token ({network})"
+                yield Finding("warning", "rules", what, "name the networks that are meant")
+    for issuer in rules.issuers:
+        if "://" not in issuer.jwks and not (settings.home.path / issuer.jwks).is_file():
+            yield Finding("error", "rules", f"issuer {issuer.name}: there is no file {issuer.jwks}", "put its keys there")
+
+
+def _known(settings: Settings) -> dict[str, User]:
+    try:
+        return settings.home.users.all()
+    except SisockError:
+        return {}
+
+
+def _expired(settings: Settings) -> Iterator[Finding]:
+    over = [user.authid for user in _known(settings).values() if user.expires is not None and user.expires <= time.time()]
+    if over:
+        remedy = "`sisock user rotate NAME --expires 30d`, or `sisock user revoke NAME`"
+        yield Finding("note", "credentials", f"the time of these users is over: {', '.join(over)}", remedy)
+
+
+def _shown_by(address: str) -> bytes | None:
+    """The certificate that a router shows, as PEM; None if it does not listen."""
+    url = urlsplit(address)
+    try:
+        return ssl.get_server_certificate((url.hostname or "localhost", url.port or 443), timeout=2).strip().encode()
+    except OSError:
+        return None
 
 
 def _parts(settings: Settings) -> Iterator[Finding]:
@@ -165,12 +279,22 @@ def _parts(settings: Settings) -> Iterator[Finding]:
     if run is None:
         yield Finding("note", "site", f"no site runs in {settings.home.path}", "`sisock up` starts one")
         return
-    dead = [part for part, pid in run.pids.items() if not _alive(pid)]
+    restless = {part: ended for part, ended in run.ended.items() if time.time() - ended["at"] < RESTLESS_FOR}
+    for part, ended in restless.items():
+        what = (
+            f"{part} is started again and again: it ended {ended['times']} times, the last time "
+            f"{time.time() - ended['at']:.0f} s ago with {ended['how']}"
+            if ended["times"] > 1
+            else f"{part} ended {time.time() - ended['at']:.0f} s ago with {ended['how']}, and was started again"
+        )
+        level: Level = "error" if ended["times"] > TOO_OFTEN else "warning"
+        yield Finding(level, "site", what, f"{settings.home.logs / part}.log says why")
+    dead = [part for part, pid in run.pids.items() if not _alive(pid) and part not in restless]
     if dead:
         what = f"run.json names processes that are gone: {', '.join(dead)}"
         yield Finding("error", "site", what, f"start `sisock up` again; the logs are in {settings.home.logs}")
-    else:
-        yield Finding("ok", "site", f"{', '.join(run.pids)} run")
+    elif steady := [part for part in run.pids if part not in restless]:
+        yield Finding("ok", "site", f"{', '.join(steady)} run")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
@@ -207,16 +331,35 @@ def _sampling(settings: Settings, node: str) -> Iterator[Finding]:
         health = json.loads(settings.home.health(node).read_text())
     except (OSError, ValueError):
         return
-    log = f"see {settings.home.logs} or the terminal that runs it"
+    log = _log_of(settings, health.get("pid"))
     if health.get("errors"):
         what = (
             f"{node}: sample() raised {health['errors']} times beside {health['samples']} samples, last {health['last_error']}"
         )
-        yield Finding("warning", "nodes", what, log)
+        yield Finding("warning", "nodes", what, f"{log} says where")
+    if health.get("refused"):
+        what = f"{node}: {health['refused']} times what it appended was not kept, last {health['last_refused']}"
+        yield Finding("warning", "nodes", what, f"{log} may say more")
+    keeping = health.get("keeping") or {}
+    if keeping.get("away"):
+        since = "" if keeping["since"] is None else f" since {iso(keeping['since'])}"
+        what = f"{node}: its database is away{since}, and {keeping['waiting']} blocks wait here for it: {keeping['away']}"
+        yield Finding("warning", "nodes", what, "nothing is lost; bring the database back, and they are handed over")
+    # A row that a clock made late is kept all the same.
     since = health.get("sampling_since")
     if since is not None and time.time() - since > SLOW_SAMPLE:
         what = f"{node}: sample() has not come back for {time.time() - since:.0f} s"
         yield Finding("warning", "nodes", what, "its instrument may hang; stop the node and start it again")
+    elif health.get("missed", 0) > health.get("samples", 0) + health.get("errors", 0):
+        what = f"{node}: sample() takes longer than the node's interval; {health['missed']} times it was not called for that"
+        yield Finding("note", "nodes", what, "give the node a longer interval, or let sample() return sooner")
+
+
+def _log_of(settings: Settings, pid: int | None) -> str:
+    """Where a node's process logs: a file of the site that started it, or the terminal where somebody did."""
+    run = _run(settings)
+    part = next((part for part, its in (run.pids.items() if run else ()) if its == pid), None)
+    return f"{settings.home.logs / part}.log" if part else f"the terminal that runs process {pid}"
 
 
 def _run(settings: Settings) -> Run | None:
@@ -242,26 +385,35 @@ async def ask(settings: Settings) -> list[Finding]:
         return []
     try:
         consumer = await Consumer(settings.consumer(), call_timeout=5).start(patience=5)
+    except WrongCertificate as error:
+        remedy = f"copy the router's own .crossbar/server_cert.pem to {settings.home.certificate}, if it is the right router"
+        return [Finding("error", "router", str(error), remedy)]
     except SisockError as error:
-        return [Finding("error", "router", str(error), "check the credentials and the router's log")]
+        remedy = "check the address and the credentials" if settings.crossbar_host else f"see {settings.home.logs}/router.log"
+        return [Finding("error", "router", str(error), remedy)]
     findings = [Finding("ok", "router", "one gets in as a consumer")]
     try:
         nodes = await consumer.nodes()
         if not nodes:
             findings.append(Finding("warning", "nodes", "none is there", "`sisock run NODE` starts one"))
-        for node in nodes:
-            began = time.monotonic()
-            try:
-                catalogue = await consumer.get_fields(node["name"])
-            except SisockError as error:
-                remedy = f"look into {settings.home.logs}, or start it again"
-                findings.append(Finding("error", "nodes", f"{node['name']} does not answer: {error}", remedy))
-            else:
-                took = (time.monotonic() - began) * 1000
-                findings.append(Finding("ok", "nodes", f"{node['name']} has {len(catalogue.fields)} fields ({took:.0f} ms)"))
-                findings.extend(_sampling(settings, node["name"]))
+        # All at once: a slow node does not keep the others waiting.
+        asked = [Deferred.fromCoroutine(_node(settings, consumer, node["name"])) for node in nodes]
+        for found in await gatherResults(asked, consumeErrors=True):
+            findings += found
     except SisockError as error:
         findings.append(Finding("error", "router", str(error), f"see {settings.home.logs}"))
     finally:
         await consumer.stop()
     return findings
+
+
+async def _node(settings: Settings, consumer: Consumer, name: str) -> list[Finding]:
+    began = time.monotonic()
+    try:
+        catalogue = await consumer.get_fields(name)
+    except SisockError as error:
+        remedy = f"look into {settings.home.logs}, or start it again"
+        return [Finding("error", "nodes", f"{name} does not answer: {error}", remedy), *_sampling(settings, name)]
+    took = (time.monotonic() - began) * 1000
+    what = f"{name} has {len(catalogue.fields)} field{'' if len(catalogue.fields) == 1 else 's'} ({took:.0f} ms)"
+    return [Finding("ok", "nodes", what), *_sampling(settings, name)]

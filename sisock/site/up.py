@@ -5,32 +5,35 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import socket
 import sys
 import time
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
 from autobahn.twisted.util import sleep
 
+from sisock.certificates import Certificates
 from sisock.consumer import Consumer
 from sisock.errors import SetupError, SisockError, TimedOut
-from sisock.home import Home, Run
-from sisock.router import certificate
+from sisock.home import Home, Run, is_loopback
 from sisock.router.config import Listeners, render
 from sisock.session import Access
 from sisock.settings import Settings
 from sisock.site import ports
 from sisock.site.supervisor import PartLogs, Supervisor
 from sisock.uris import BASE_URI, REALM
-from sisock.users import CONSUMER, SERVER, Role, User
+from sisock.users import BRIDGE, CONSUMER, SERVER, Role, User
 
 LISTENERS = ("ws", "ocs", "bridge")
 READY_WITHIN = 60.0
 # A node that takes longer, or is broken, does not keep the others from being used.
 NODES_WITHIN = 20.0
+BROKEN_AFTER = 3
 
+# Addresses that are nobody's name.
+_ANY = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
 _REALM = re.compile(r"[A-Za-z][A-Za-z0-9_@.-]{2,254}")
 
 
@@ -47,6 +50,7 @@ class Plan:
     auto_ports: bool = False
     nodes: tuple[str, ...] = ("weather", "sensors")
     bridge: bool = True
+    bridge_at: str | None = None
     tls: bool = False
     realm: str = REALM
     insecure: tuple[str, ...] = ()
@@ -69,6 +73,11 @@ class Plan:
         for name in self.insecure:
             if name not in LISTENERS:
                 raise SetupError(f"--insecure {name}: there is no such listener. There are {', '.join(LISTENERS)}.")
+        if self.bridge_tls and not self.tls:
+            raise SetupError(
+                f"the bridge on {self.bridge_host} needs TLS, since tokens and data would cross the network in the clear. "
+                "Add --tls, or --insecure bridge if the network is trusted."
+            )
         if self.loopback:
             return
         if not self.tls and "ws" not in self.insecure:
@@ -101,25 +110,25 @@ class Plan:
 
     @property
     def bridge_host(self) -> str:
-        """Where the bridge listens: it has no token yet, so it leaves this machine only when it is told to."""
-        return self.host if "bridge" in self.insecure else "127.0.0.1"
+        """Where the bridge listens: on this machine, unless it is told otherwise."""
+        return self.bridge_at or (self.host if "bridge" in self.insecure else "127.0.0.1")
+
+    @property
+    def bridge_tls(self) -> bool:
+        """Whether the bridge speaks https: wherever others can reach it."""
+        return self.bridge and not is_loopback(self.bridge_host) and "bridge" not in self.insecure
 
     @property
     def shown_host(self) -> str:
         """The host by which a program on this machine reaches the router."""
-        if self.host in ("127.0.0.1", "0.0.0.0", "::", "::1", ""):  # noqa: S104
+        if self.host in ("127.0.0.1", "::1") or self.host in _ANY:
             return "localhost" if self.host != "::1" else "[::1]"
-        return f"[{self.host}]" if ":" in self.host else self.host
+        return bracketed(self.host)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address or name is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+def bracketed(host: str) -> str:
+    """A host as it stands in an address."""
+    return f"[{host}]" if ":" in host else host
 
 
 class Router:
@@ -128,35 +137,44 @@ class Router:
     def __init__(self, plan: Plan) -> None:
         home, settings = plan.home, plan.settings
         home.make()
+        home.rules.check()
         users = home.users
         if settings.user and settings.secret:
-            known = users.get(settings.user)
             # Whom the site does not know gets the lesser rights.
-            role: Role = known.role if known else ("server" if settings.user == SERVER else "consumer")
-            users.add(User(settings.user, role, settings.secret, known.nodes if known else ()), keep=False)
+            role: Role = "server" if settings.user == SERVER else "consumer"
+            known = users.get(settings.user) or User(settings.user, role)
+            users.add(replace(known, secret=settings.secret), keep=False)
         self.server = users.ensure(SERVER, "server")
         self.consumer = users.ensure(CONSUMER, "consumer")
-        users.ensure("bridge", "consumer")
+        users.ensure(BRIDGE, "consumer")
         # The page's token is new at each start; a link with an old one lets nobody in.
         self._page_user = users.add(User("page", "consumer", secrets.token_urlsafe(18)), keep=False)
-        key = home.crossbar / "server_key.pem"
+        self.certificates = Certificates(home.path)
+        names = [plan.shown_host]
+        certificate = key = None
         if plan.tls:
-            certificate.ensure(home.certificate, key, [] if plan.host in ("0.0.0.0", "::", "") else [plan.host])  # noqa: S104
+            # Everywhere on this machine is no name, so that one under which others may know it has to do.
+            wanted = [socket.gethostname() if plan.host in _ANY else plan.host]
+            certificate, key = self.certificates.ensure("router", wanted)
+            if plan.bridge_tls:
+                at = plan.bridge_host
+                self.certificates.ensure("bridge", [socket.gethostname() if at in _ANY else at])
+            names += [bracketed(name) for name in self.certificates.names("router")]
         self.listeners = Listeners(
             plan.host,
             plan.port or settings.port,
             home.socket,
             plan.realm,
             plan.ocs_port,
-            home.certificate if plan.tls else None,
-            key if plan.tls else None,
-            tuple(dict.fromkeys([plan.shown_host])),
+            certificate,
+            key,
+            tuple(dict.fromkeys(names)),
         )
         page = Path(__file__).parent.parent / "page"
         built = page / "built"
         # A checkout without Node has no built page; a short one says where everything is.
         page = built if (built / "index.html").is_file() else page
-        (home.crossbar / "config.json").write_text(render(self.listeners, users.path, page))
+        (home.crossbar / "config.json").write_text(render(self.listeners, home.path, page))
         home.socket.unlink(missing_ok=True)
 
     @property
@@ -201,7 +219,16 @@ class Site:
             self.supervisor.add_part(node, [*program, "run", node], environment)
         if self.plan.bridge:
             where = ["--host", self.plan.bridge_host, "--port", str(self.plan.bridge_port)]
+            where += ["--tls"] if self.plan.bridge_tls else [] if is_loopback(self.plan.bridge_host) else ["--insecure"]
             self.supervisor.add_part("bridge", [*program, "bridge", *where], environment)
+
+    def warnings(self) -> list[str]:
+        """What should be seen to before long, a sentence each: certificates near their end."""
+        return [
+            f"the certificate {seen.path} ends in {max(0, seen.left.days)} days: {seen.remedy}"
+            for seen in (self.router.certificates.all() if self.plan.tls else ())
+            if seen.ends_soon
+        ]
 
     def run_file(self) -> Run:
         """What run.json tells of the site now."""
@@ -211,12 +238,13 @@ class Site:
             realm=self.plan.realm,
             base_uri=BASE_URI,
             page=router.page,
-            bridge=f"http://{_bridge_name(self.plan.bridge_host)}:{self.plan.bridge_port}" if self.plan.bridge else None,
+            bridge=_bridge_address(self.plan) if self.plan.bridge else None,
             local=f"unix://{self.home.socket}",
             certificate=str(self.home.certificate) if self.plan.tls else None,
             consumer={"authid": router.consumer.authid, "secret": router.consumer.secret},
             server={"authid": router.server.authid, "secret": router.server.secret},
             pids=self.supervisor.pids(),
+            ended=self.supervisor.ended,
         )
 
     def _part_started(self) -> None:
@@ -246,13 +274,17 @@ class Site:
             while (waited := time.monotonic() - began) < READY_WITHIN:
                 missing = await self._still_missing(consumer)
                 nodes_only = not {"router", "bridge"}.intersection(missing)
-                if not missing or (nodes_only and waited > NODES_WITHIN):
+                if not missing or (nodes_only and (waited > NODES_WITHIN or all(map(self._is_broken, missing)))):
                     return missing
                 await sleep(0.1)
         finally:
             await consumer.stop()
         logs = ", ".join(str(self.home.logs / f"{part}.log") for part in missing)
         raise TimedOut(f"{', '.join(missing)} did not come up within {READY_WITHIN:g} s. See {logs}")
+
+    def _is_broken(self, part: str) -> bool:
+        """Whether a part has ended so often that nobody waits for it."""
+        return part in self.supervisor.ended and self.supervisor.ended[part]["times"] >= BROKEN_AFTER
 
     async def _still_missing(self, consumer: Consumer) -> list[str]:
         try:
@@ -271,18 +303,25 @@ def has_desktop() -> bool:
     return graphical and sys.stdout.isatty()
 
 
-def _bridge_name(host: str) -> str:
-    return "localhost" if is_loopback(host) or host in ("0.0.0.0", "::") else host  # noqa: S104
+def _bridge_address(plan: Plan) -> str:
+    here = is_loopback(plan.bridge_host) or plan.bridge_host in _ANY
+    host = "localhost" if here else bracketed(plan.bridge_host)
+    return f"{'https' if plan.bridge_tls else 'http'}://{host}:{plan.bridge_port}"
 
 
 async def _bridge_answers(plan: Plan) -> bool:
     from twisted.internet import reactor
-    from twisted.web.client import Agent, HTTPConnectionPool, readBody
+    from twisted.internet.ssl import Certificate
+    from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, readBody
 
-    host = "127.0.0.1" if plan.bridge_host in ("0.0.0.0", "::") else plan.bridge_host  # noqa: S104
-    agent = Agent(reactor, connectTimeout=2, pool=HTTPConnectionPool(reactor, persistent=False))
+    host = "127.0.0.1" if plan.bridge_host in _ANY else bracketed(plan.bridge_host)
+    scheme, policy = "http", BrowserLikePolicyForHTTPS()
+    if plan.bridge_tls:
+        pinned = Certificate.loadPEM(plan.home.certificate.read_bytes())
+        scheme, policy = "https", BrowserLikePolicyForHTTPS(trustRoot=pinned)
+    agent = Agent(reactor, policy, connectTimeout=2, pool=HTTPConnectionPool(reactor, persistent=False))
     try:
-        response = await agent.request(b"GET", f"http://{host}:{plan.bridge_port}/".encode())
+        response = await agent.request(b"GET", f"{scheme}://{host}:{plan.bridge_port}/healthz".encode())
         await readBody(response)
     except Exception:  # noqa: BLE001
         # Whatever kept it from answering, it is asked again.

@@ -16,12 +16,22 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from sisock.errors import SisockError, StoreAway, StoreDamaged, StoreFull
+from sisock.errors import Busy, InvalidArgument, SetupError, SisockError, StoreAway, StoreDamaged, StoreFull
 
 # How long a transaction waits for another process's, in seconds.
 BUSY_SECONDS = 30
+# How long PostgreSQL lets a transaction be that does nothing.
+IDLE_SECONDS = 10
+# A server that is gone without a word (power, a cable) is found out in half a minute, not in the two hours of TCP.
+_POSTGRESQL = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 
 
 class Tx:
@@ -108,7 +118,8 @@ class Transaction:
 class Database:
     """A database of one of the two engines, `sqlite` or `postgresql`."""
 
-    def __init__(self, address: str | Path, *, pool: int = 8) -> None:
+    def __init__(self, address: str | Path, *, pool: int = 8, patience: int = 10) -> None:
+        """`pool` bounds the connections; `patience` is how many seconds a server may take to let one in."""
         try:
             url = make_url(str(address) if "://" in str(address) else f"sqlite:///{Path(address).absolute()}")
         except ArgumentError as error:
@@ -119,19 +130,22 @@ class Database:
         self.engine = url.get_backend_name()
         if self.engine not in ("sqlite", "postgresql"):
             raise SisockError(f"the store is kept in SQLite or PostgreSQL, not in {self.engine}")
-        arguments: dict[str, Any] = {"connect_timeout": 10}
+        arguments: dict[str, Any] = {"connect_timeout": patience, **_POSTGRESQL}
         if self.engine == "sqlite":
             arguments = {"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False, "cached_statements": 256}
         # Connections are bounded: a reader waits for one.
-        self.sql: Engine = create_engine(
-            url,
-            poolclass=QueuePool,
-            pool_size=pool,
-            max_overflow=0,
-            pool_timeout=BUSY_SECONDS,
-            pool_reset_on_return=None,
-            connect_args=arguments,
-        )
+        try:
+            self.sql: Engine = create_engine(
+                url,
+                poolclass=QueuePool,
+                pool_size=pool,
+                max_overflow=0,
+                pool_timeout=BUSY_SECONDS,
+                pool_reset_on_return=None,
+                connect_args=arguments,
+            )
+        except ModuleNotFoundError as error:
+            raise SetupError(f"PostgreSQL needs {error.name}, which is missing: pip install 'sisock[postgres]'") from error
         event.listen(self.sql, "connect", _set_up_sqlite if self.engine == "sqlite" else _set_up_postgresql)
         self.mark = "?" if self.engine == "sqlite" else "%s"
 
@@ -139,6 +153,13 @@ class Database:
     def path(self) -> Path | None:
         """The file of an SQLite database."""
         return Path(self.url.database) if self.engine == "sqlite" and self.url.database else None
+
+    @property
+    def shown(self) -> str:
+        """Its address as people may see it, without a password."""
+        if self.engine == "sqlite":
+            return str(self.path)
+        return self.url.set(drivername="postgresql").render_as_string(hide_password=True)
 
     def reading(self) -> Transaction:
         """A transaction that reads one snapshot, as a context."""
@@ -159,14 +180,19 @@ class Database:
 
     def raise_named(self, error: BaseException) -> None:
         """Raises the store's error for a driver's; does nothing for any other."""
+        if isinstance(error, SystemError):
+            # psycopg2 raises it where a COPY broke off with the connection; what happened stands behind it.
+            error = error.__cause__ or error.__context__ or error
+        if isinstance(error, PoolTimeout):
+            raise Busy(f"all connections to the store were in use for {BUSY_SECONDS} s; ask again in a moment") from error
         if isinstance(error, DBAPIError):
             raise self._named(error.orig or error) from error
         if isinstance(error, sqlite3.Error) or type(error).__module__.startswith("psycopg2"):
             raise self._named(error) from error
 
     def _named(self, error: BaseException) -> Exception:
-        text = str(error).strip()
-        where = str(self.path) if self.engine == "sqlite" else self.url.render_as_string(hide_password=True)
+        text = " ".join(str(error).split())
+        where = self.shown
         code = getattr(error, "sqlite_errorcode", None)
         state = getattr(error, "pgcode", None) or ""
         if code is not None:
@@ -181,11 +207,15 @@ class Database:
             if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
                 return StoreAway(f"{where}: {text}")
             return SisockError(f"{where}: {type(error).__name__}: {text}")
-        if state.startswith("53"):
+        if state in ("53100", "53400"):
             return StoreFull(f"{where}: {text}. Nothing of this was kept. Reads go on; make room, and appends work again.")
         if state.startswith("XX"):
             return StoreDamaged(f"{where}: {text}")
-        if not state or state.startswith(("08", "57")):
+        if state.startswith("22"):
+            return InvalidArgument(f"{where}: {text}")
+        # 25006: the server takes no writes now, as one that only follows another does.
+        lost = not state and type(error).__name__ in ("OperationalError", "InterfaceError", "DatabaseError")
+        if lost or state == "25006" or state.startswith(("08", "53", "57")):
             return StoreAway(f"{where}: {text}")
         return SisockError(f"{where}: {type(error).__name__}: {text}")
 
@@ -219,4 +249,6 @@ def _set_up_postgresql(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     # An acknowledged row is on the server's disk, whatever the server's own default is.
     cursor.execute("SET synchronous_commit TO on")
+    # A writer that was stopped in the middle holds its node's row: the server ends it, so that another can take over.
+    cursor.execute(f"SET idle_in_transaction_session_timeout TO {IDLE_SECONDS * 1000}")
     cursor.close()

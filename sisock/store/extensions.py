@@ -1,7 +1,8 @@
 """What a PostgreSQL server may have beside: TimescaleDB's hypertables, Citus's distributed tables.
 
-Both are used only where the server has the extension and the tables are still empty or small; nothing else in the
-store knows of them. Neither could be tried here: no registry has them.
+Both are used only where the server has the extension, best while the tables are still empty or small, and only when
+`sisock store spread` asks for it; nothing else in the store knows of them. Neither could be tried here: no registry has
+them. The tests hold the statements to a server's parser and to stand-ins of the extensions' functions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ _PARTITION = 256 * ORD_STEP
 
 # The tables that grow with the rows, and what keeps together what is read together.
 _BY_KEY = {"chunks": "timeline", "blocks": "timeline", "chunk_values": "field", "pyramid": "field"}
+
+# Those that do not, which each worker has whole.
+_SMALL = ("nodes", "timelines", "fields", "revisions", "applied")
 
 
 def spread(database: Database) -> list[str]:
@@ -51,7 +55,8 @@ def _timescale() -> list[str]:
 def _citus() -> list[str]:
     there = "SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = '{0}'::regclass) THEN {1} END"
     small = [
-        there.format(table, f"create_reference_table('{table}')") for table in ("nodes", "timelines", "fields", "revisions")
+        there.format(table, f"create_reference_table('{table}')")
+        for table in ("nodes", "timelines", "fields", "revisions", "applied")
     ]
     grown = [there.format(table, f"create_distributed_table('{table}', '{key}')") for table, key in _BY_KEY.items()]
     return [*small, *grown, there.format("block_values", "create_distributed_table('block_values', 'timeline')")]

@@ -1,8 +1,8 @@
-"""The outbox: where a node's rows are kept, durably, while its database does not answer.
+"""The outbox: where a node's rows are kept, durably, while its database does not answer or is not the node's to write.
 
 While the database is there every block goes straight to it. When it is away blocks are committed to a small SQLite file
 beside the node, checked and numbered as the database would have done; an fsync there counts as the commit. When the
-database is back they are replayed in order.
+database is back they are handed over in order, while new ones go on coming to the file.
 
 Two things make that safe. Every block has an id of its own (that of this run of the outbox, and a number), which the
 database notes in the block's transaction: a replay passes over what the database has taken in, and nothing else. And
@@ -13,11 +13,10 @@ block another position than was acknowledged, the history gets a new epoch. Read
 
 from __future__ import annotations
 
-import json
-import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Unanswered
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -26,36 +25,35 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-
-from sisock.blocks import Block
-from sisock.errors import Busy, InvalidArgument, LateRow, LostLease, SisockError, StoreAway
-from sisock.history import Position
+from sisock.blocks import Block, news
+from sisock.errors import Busy, InvalidArgument, LateRow, LostLease, SisockError, StoreAway, StoreDamaged, StoreFull
+from sisock.history import Keeping
+from sisock.positions import Position
+from sisock.store.boxes import Box, Kept
 from sisock.store.committer import Mark
-from sisock.store.database import Database, Tx
+from sisock.store.inbox import Inbox
 from sisock.store.keeping import checked
 from sisock.store.lines import Line, load_all
-from sisock.store.packing import pack, unpack
 from sisock.store.store import NodeHistory
+from sisock.times import now
+from sisock.uris import check_field_name
 
-# Blocks that may wait for the thread; a caller who brings more waits in turn.
-MAX_WAITING = 256
 # Seconds between two tries to reach a database that is away.
 RETRY_SECONDS = 2.0
+# Seconds within which the database says that a block is kept; then the block goes to the file.
+ANSWER_WITHIN = 15.0
+# Seconds that a start waits for the database, so that the first rows are its own already; and that an end waits for it.
+PATIENCE = 3.0
+# So many times as long, while another process writes the node: whoever comes by the name says so (`try_now`).
+SELDOM = 5
+# Blocks that are handed over together: more than may come meanwhile, so that it comes to an end.
+HANDED_TOGETHER = 512
+HANDED_BYTES = 64 << 20
+# A block of so many rows is compared with what the database has: a file that was read again may bring nothing new.
+MANY_ROWS = 4096
 
-_COLUMNS = "timeline, epoch, seq, box, number, names, data"
-_BLOCK = (
-    "id INTEGER PRIMARY KEY, timeline TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, "
-    "box TEXT NOT NULL, number INTEGER NOT NULL, names TEXT NOT NULL, data BLOB NOT NULL"
-)
-_TABLES = {
-    "waiting": _BLOCK,
-    "refused": f"{_BLOCK}, reason TEXT NOT NULL",
-    "known": "timeline TEXT PRIMARY KEY, seq INTEGER NOT NULL, newest INTEGER, kinds TEXT NOT NULL",
-    # `epoch`: the one of the numbers in `known`, empty where the database may have gone on since; `runs`: the ids that
-    # the database may know; `moved`: whether a block was given another position than was acknowledged.
-    "state": "name TEXT PRIMARY KEY, value TEXT NOT NULL",
-}
+# Opens the history to be written, given the number of the lease that one had; None while another process may write it.
+Connect = Callable[[int | None], NodeHistory | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -64,127 +62,247 @@ class _Job:
     block: Block
     lateness: float
     correct: bool
-    mark: Mark | None = None
+    mark: Mark = field(default_factory=lambda: Mark("", 0))
     done: Future[Position] = field(default_factory=Future)
 
+    @property
+    def size(self) -> int:
+        return 200 + 8 * len(self.block) * (1 + len(self.block.columns))
 
-_WAKE = _Job("", Block(np.empty(0, np.int64)), 0.0, False)
+
+@dataclass(slots=True)
+class _Replay:
+    """A hand-over that is under way: to which history, and what that had taken in when it began."""
+
+    history: NodeHistory
+    applied: dict[str, int]
+
+
+class _Patience:
+    """Waits for what becomes of blocks; a database that makes no progress for so long is away."""
+
+    def __init__(self) -> None:
+        self._ends = monotonic() + ANSWER_WITHIN
+
+    def answer(self, future: Future[Position]) -> BaseException | None:
+        """Why a block was not kept, None if it was; StoreAway if that is not known in time."""
+        try:
+            error = future.exception(max(0.0, self._ends - monotonic()))
+        except Unanswered:
+            return StoreAway(f"the database has not answered for {ANSWER_WITHIN:g} s")
+        self._ends = monotonic() + ANSWER_WITHIN
+        return error
 
 
 class Outbox:
     """A node's writer that goes on when its database is away. Safe to use from any thread.
 
-    `connect` opens the node's history to be written, or raises StoreAway; it is called again when the database was away.
+    `connect` opens the node's history to be written: None while the node may not write it, StoreAway while it does not
+    answer. It is called again every `retry` seconds, and at `try_now`. `check` raises InvalidArgument for a block that
+    the database could not keep. `changed` is called, in the outbox's thread, whenever `keeping` is another.
     """
 
-    def __init__(self, path: str | Path, connect: Callable[[], NodeHistory], retry: float = RETRY_SECONDS) -> None:
-        self._connect, self._retry = connect, retry
+    def __init__(
+        self,
+        box: Box | str | Path,
+        connect: Connect,
+        *,
+        others: Sequence[Box] = (),
+        retry: float = RETRY_SECONDS,
+        check: Callable[[Block], None] = lambda _: None,
+        changed: Callable[[Keeping], None] = lambda _: None,
+    ) -> None:
+        self._box = box if isinstance(box, Box) else Box(box)
+        self._others = list(others)
+        self._connect, self._retry, self._check, self._changed = connect, retry, check, changed
         self._run, self._number = uuid4().hex, 0
-        self._file = Database(path, pool=2)
+        self._lines, self._epoch = self._box.lines, self._box.epoch
+        # Whether the file knows less than `_lines`: then the next block takes all of them with it.
+        self._know_all = True
         self._history: NodeHistory | None = None
-        self._lines: dict[str, Line] = {}
+        self._replay: _Replay | None = None
+        self._mine: int | None = None
         self._lost: LostLease | None = None
-        self._why: str | None = None
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_WAITING)
+        self._trouble: Exception | None = StoreAway("the database has not been reached yet")
+        self._since: float | None = now()
+        self._told: Keeping | None = None
+        self._jobs: Inbox[_Job] = Inbox()
         # A server that is away may take long to say so: it is asked in a thread of its own.
-        self._asking = ThreadPoolExecutor(1, "sisock-outbox-connect")
-        self._answer: Future[NodeHistory] | None = None
-        self._next_try = monotonic() + retry
-        try:
-            self._load()
-            self._reach(connect)
-        except BaseException:
-            self._file.close()
-            raise
+        self._answer: Future[NodeHistory | None] | None = None
+        self._next_try = monotonic()
+        self._soon = False
+        self._closing: list[threading.Thread] = []
+        self._begun = threading.Event()
+        self._box.add_run(self._run)
         self._thread = threading.Thread(target=self._work, name="sisock-outbox", daemon=True)
         self._thread.start()
+        self._begun.wait(PATIENCE)
 
     def append(
         self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
     ) -> Future[Position]:
         """Keeps a block as NodeHistory.append does; the Future is done when it is durable, here or there."""
+        check_field_name(timeline, "timeline")
+        for name in block.columns:
+            check_field_name(name)
+        self._check(block)
         job = _Job(timeline, block, lateness, correct)
-        try:
-            self._jobs.put(job, block=wait)
-        except queue.Full:
-            raise Busy("the outbox's queue is full") from None
+        self._jobs.put(job, wait=wait)
         return job.done
 
     @property
+    def writing(self) -> bool:
+        """Whether blocks go to the database itself."""
+        return self._history is not None
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why blocks do not go to the database; StoreAway where it does not answer, None while another may write it."""
+        return self._trouble
+
+    @property
     def away(self) -> str | None:
-        """Why the database is not written now; None while it is."""
-        return self._why
+        """Why blocks do not go to the database now; None while they do."""
+        if self._history is not None:
+            return None
+        return str(self._lost or self._trouble or "the name of this node, and with it the lease, is another process's")
 
     @property
     def waiting(self) -> int:
         """How many blocks wait here for the database."""
-        return self._count("waiting")
+        return self._box.waiting + sum(box.waiting for box in self._others)
 
     @property
     def refused(self) -> int:
         """How many blocks the database would not take in when they were replayed; they stay in the file."""
-        return self._count("refused")
+        return self._box.refused + sum(box.refused for box in self._others)
 
-    def _count(self, table: str) -> int:
-        with self._file.reading() as tx:
-            return int(tx.known(f"SELECT count(*) FROM {table}")[0])  # noqa: S608  one of two names
+    @property
+    def keeping(self) -> Keeping:
+        """How it goes, for those who look after the node."""
+        return Keeping(self.away, None if self.writing else self._since, self.waiting, self.refused)
+
+    def newest(self, timeline: str) -> int | None:
+        """The last time of a timeline that was acknowledged, as far as it is known here; None for no rows."""
+        line = self._lines.get(timeline)
+        return None if line is None else line.newest
+
+    def try_now(self) -> None:
+        """Asks for the database at once, since the node may write it now."""
+        self._soon = True
+        self._jobs.wake()
 
     def close(self) -> None:
-        """Keeps what is queued, and ends the thread; what waits for the database stays in the file."""
-        self._jobs.put(None)
+        """Keeps what is queued, ends the thread and gives the lease up; what waits for the database stays in the file."""
+        if not self._thread.is_alive():
+            return
+        self._jobs.close()
         self._thread.join()
-        self._asking.shutdown()
-        if self._answer is not None and self._answer.exception() is None:
-            self._answer.result().store.close()
+        if self._answer is not None:
+            self._answer.add_done_callback(_close_unused)
         if self._history is not None:
-            with self._file.writing() as tx:
-                self._save_known(tx)
-        self._lose()
-        self._file.close()
+            # Without it the next start numbers in an epoch of its own, should the database be away then.
+            with suppress(StoreFull):
+                self._box.know(self._lines, self._epoch)
+        self._let_go(release=True)
+        # A server that does not answer does not keep the program from ending.
+        for closing in self._closing:
+            closing.join(PATIENCE)
+        self._close_boxes()
+
+    def _close_boxes(self) -> None:
+        for box in (self._box, *self._others):
+            box.close()
+
+    # The thread
 
     def _work(self) -> None:
         ends = False
         while not ends:
-            self._try_again()
-            jobs: list[_Job] = []
-            with suppress(queue.Empty):
-                job = self._jobs.get(timeout=self._until_next_try())
-                while True:
-                    if job is None:
-                        ends = True
-                        break
-                    if job is not _WAKE:
-                        jobs.append(job)
-                    if len(jobs) == MAX_WAITING:
-                        break
-                    job = self._jobs.get_nowait()
+            self._attend()
+            self._tell()
+            jobs, ends = self._jobs.take(self._patience())
             self._keep([job for job in jobs if job.done.set_running_or_notify_cancel()])
+            if self._replay is not None and not ends:
+                self._guarded(self._hand_some_over)
 
-    def _until_next_try(self) -> float | None:
+    def _patience(self) -> float | None:
         """How long to wait for blocks; None where nothing else is to be done."""
+        if self._replay is not None:
+            return 0.0
         if self._history is not None or self._lost is not None or self._answer is not None:
             return None
-        return max(0.0, self._next_try - monotonic())
+        return 0.0 if self._soon else max(0.0, self._next_try - monotonic())
 
-    def _try_again(self) -> None:
-        """Asks for the database when it is time, and goes on with it when it has answered."""
-        if self._history is not None or self._lost is not None:
+    def _attend(self) -> None:
+        """Asks for the database when it is time, and begins to hand over when it has answered."""
+        if self._history is not None or self._replay is not None or self._lost is not None:
             return
-        if self._answer is None and monotonic() >= self._next_try:
-            self._answer = self._asking.submit(self._connect)
-            self._answer.add_done_callback(lambda _: self._wake())
+        if self._answer is None and (self._soon or monotonic() >= self._next_try):
+            self._soon = False
+            self._answer = _in_thread(self._connect, self._mine)
+            self._answer.add_done_callback(lambda _: self._jobs.wake())
         if self._answer is not None and self._answer.done():
             answer, self._answer = self._answer, None
             self._next_try = monotonic() + self._retry
-            try:
-                self._reach(answer.result)
-            except Exception as error:  # noqa: BLE001  blocks are kept here all the same, and `away` says what is wrong
-                self._why = str(error)
+            if isinstance(error := answer.exception(), LostLease):
+                # What waits stays in the file, and nothing more is taken in.
+                self._lost = error
+            self._guarded(lambda: self._reached(answer.result()))
+            if self._replay is None:
+                self._begun.set()
 
-    def _wake(self) -> None:
-        # A full queue wakes the thread as well.
-        with suppress(queue.Full):
-            self._jobs.put_nowait(_WAKE)
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Takes a step towards the database; if it fails, blocks are kept here, and `away` says what is wrong."""
+        try:
+            step()
+        except LostLease:
+            # Somebody has taken the lease since: whether it is ours is asked anew.
+            self._fall_back(None)
+        except Exception as error:  # noqa: BLE001  whatever it is, rows come all the same
+            self._fall_back(error)
+
+    def _reached(self, history: NodeHistory | None) -> None:
+        if history is None:
+            self._trouble = None
+            self._next_try = monotonic() + SELDOM * self._retry
+            return
+        if not isinstance(self._trouble, StoreFull):
+            self._trouble = StoreAway("the database is back, and the blocks that waited for it are handed over to it")
+        # What comes after a commit that was not answered must not be taken in before it.
+        history.store.committer.stop_when_away = True
+        self._mine = history.number
+        self._replay = _Replay(history, {})
+        # The lease was taken before this is read, and every append checks it: so nobody else adds to it meanwhile.
+        self._replay.applied = history.applied()
+        if not self.waiting:
+            self._settle(history)
+
+    def _fall_back(self, error: Exception | None) -> None:
+        self._let_go()
+        self._trouble = error
+        self._begun.set()
+
+    def _let_go(self, *, release: bool = False) -> None:
+        """Leaves the database; a thread closes it, since it may not answer."""
+        history = self._history or (self._replay.history if self._replay is not None else None)
+        if self._history is not None:
+            self._know_all = True
+            self._since = now()
+        self._history = self._replay = None
+        if history is not None:
+            closing = threading.Thread(target=_leave, args=(history, release), daemon=True, name="sisock-outbox-close")
+            closing.start()
+            self._closing = [*(one for one in self._closing if one.is_alive()), closing]
+
+    def _tell(self) -> None:
+        keeping = self.keeping
+        # At a start it is not known yet how it goes.
+        if keeping != self._told and self._begun.is_set():
+            self._told = keeping
+            self._changed(keeping)
+
+    # Blocks that come
 
     def _keep(self, jobs: list[_Job]) -> None:
         try:
@@ -194,7 +312,7 @@ class Outbox:
                 self._number += 1
                 job.mark = Mark(self._run, self._number)
             if self._history is not None:
-                jobs = self._hand_over(self._history, jobs)
+                jobs = self._hand_in(self._history, jobs)
             if jobs:
                 self._store(jobs)
         except Exception as error:  # noqa: BLE001  every error goes to those who wait for it
@@ -202,22 +320,29 @@ class Outbox:
                 if not job.done.done():
                     job.done.set_exception(error)
 
-    def _hand_over(self, history: NodeHistory, jobs: list[_Job]) -> list[_Job]:
+    def _hand_in(self, history: NodeHistory, jobs: list[_Job]) -> list[_Job]:
         """Gives blocks to the database; those that it did not answer."""
         sent: list[tuple[_Job, Future[Position]]] = []
         left: list[_Job] = []
+        patience = _Patience()
+        away: Exception | None = None
         for job in jobs:
             try:
-                how = {"lateness": job.lateness, "correct": job.correct, "mark": job.mark}
-                sent.append((job, history.append(job.timeline, job.block, **how)))  # type: ignore[arg-type]
+                sent.append((job, _append(history, job, [future for _, future in sent], patience)))
+            except StoreAway as error:
+                away = error
+                left.append(job)
             except SisockError as error:
                 job.done.set_exception(error)
+        unanswered: list[_Job] = []
         for job, future in sent:
-            failed = future.exception()
+            failed = patience.answer(future)
             if isinstance(failed, StoreAway):
-                self._why = str(failed)
-                left.append(job)
+                away = failed
+                unanswered.append(job)
             elif failed is not None:
+                if isinstance(failed, LostLease):
+                    self._lost = failed
                 job.done.set_exception(failed)
             else:
                 line, position = self._line(job.timeline), future.result()
@@ -225,31 +350,35 @@ class Outbox:
                 # What was deleted is counted, too.
                 line.epoch, line.seq = position.epoch, position.seq
                 job.done.set_result(position)
-        if left:
-            self._lose()
-        return left
+        if away is not None:
+            self._fall_back(away)
+        return [*unanswered, *left]
 
     def _store(self, jobs: list[_Job]) -> None:
         """Commits blocks to the file, numbered as the database would have."""
         kept: list[tuple[_Job, Position]] = []
-        before = deepcopy(self._lines)
+        touched = dict.fromkeys(job.timeline for job in jobs)
+        before = {name: deepcopy(self._lines[name]) for name in touched if name in self._lines}
         try:
-            with self._file.writing() as tx:
-                for job in jobs:
-                    line = self._line(job.timeline)
-                    try:
-                        kinds = checked(line, job.block, job.lateness, job.correct)
-                    except SisockError as error:
-                        job.done.set_exception(error)
-                        continue
-                    _mirror(line, job.block, kinds)
-                    line.seq += 1
-                    kept.append((job, Position(line.epoch, line.seq)))
-                    _put(tx, job, kept[-1][1])
-                self._save_known(tx)
+            for job in jobs:
+                line = self._line(job.timeline)
+                try:
+                    kinds = checked(line, job.block, job.lateness, job.correct)
+                except SisockError as error:
+                    job.done.set_exception(error)
+                    continue
+                _mirror(line, job.block, kinds)
+                line.seq += 1
+                kept.append((job, Position(line.epoch, line.seq)))
+            known = self._lines if self._know_all else {name: self._lines[name] for name in touched}
+            blocks = [(job.timeline, position, job.mark, job.block) for job, position in kept]
+            self._box.put(blocks, known, self._epoch)
         except BaseException:
-            self._lines = before
+            for name in touched:
+                self._lines.pop(name, None)
+            self._lines.update(before)
             raise
+        self._know_all = False
         for job, position in kept:
             job.done.set_result(position)
 
@@ -258,114 +387,82 @@ class Outbox:
             self._lines[timeline] = Line(0, timeline, self._epoch)
         return self._lines[timeline]
 
-    def _load(self) -> None:
-        with self._file.writing() as tx:
-            for table, columns in _TABLES.items():
-                tx.run(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-            state = dict(tx.rows("SELECT name, value FROM state"))
-            self._runs = [*json.loads(state.get("runs", "[]")), self._run]
-            _set(tx, "runs", json.dumps(self._runs))
-            known = tx.rows("SELECT timeline, seq, newest, kinds FROM known")
-        exact = bool(state.get("epoch"))
-        # Numbers that the database may have given since to other blocks are not given again in its epoch.
-        self._epoch = str(state["epoch"]) if exact else uuid4().hex
-        for name, seq, newest, kinds in known:
-            self._lines[name] = Line(0, name, self._epoch, seq if exact else 0, newest=newest, kinds=json.loads(kinds))
+    # Blocks that waited
 
-    def _save_known(self, tx: Tx) -> None:
-        tx.run("DELETE FROM known")
-        for line in self._lines.values():
-            tx.run(
-                "INSERT INTO known (timeline, seq, newest, kinds) VALUES (?, ?, ?, ?)",
-                *(line.name, line.seq, line.newest, json.dumps(line.kinds)),
-            )
-        _set(tx, "epoch", self._epoch)
-
-    def _lose(self) -> None:
-        history, self._history = self._history, None
-        if history is not None:
-            history.store.close()
-
-    def _reach(self, connected: Callable[[], NodeHistory]) -> None:
-        """Hands over what waited, if the database is there, and writes to it from then on."""
-        try:
-            history = connected()
-        except StoreAway as error:
-            self._why = str(error)
+    def _hand_some_over(self) -> None:
+        """Hands over the blocks that wait longest; when none is left the database is written to directly."""
+        if self._replay is None:
             return
-        try:
-            # What comes after a commit that was not answered must not be taken in before it.
-            history.store.committer.stop_when_away = True
-            self._replay(history)
-            if self._settle(history):
-                history.store.close()
-                history = self._connect()
-                history.store.committer.stop_when_away = True
-            with history.store.database.reading() as tx:
-                lines = {line.name: line for line in load_all(tx, history.node)}
-            with self._file.writing() as tx:
-                # From here on the database counts alone, until it is away.
-                _set(tx, "epoch", "")
-        except StoreAway as error:
-            self._why = str(error)
-            history.store.close()
-        except BaseException as error:
-            history.store.close()
-            if isinstance(error, LostLease):
-                # Another process writes the node now: what waits stays in the file, and nothing more is taken in.
-                self._lost = error
-            raise
-        else:
-            self._lines, self._epoch = lines, history.epoch
-            self._history, self._why = history, None
-
-    def _replay(self, history: NodeHistory) -> None:
-        # The lease was taken before this is read, and every append checks it: so nobody else adds to it meanwhile.
-        applied = history.applied()
-        while True:
-            with self._file.reading() as tx:
-                some = tx.rows(f"SELECT id, {_COLUMNS} FROM waiting ORDER BY id LIMIT 64")  # noqa: S608
-            if not some:
-                return
-            futures = []
-            for key, timeline, epoch, seq, box, number, names, data in some:
-                if number <= applied.get(box, 0):
-                    continue
-                block = unpack(data, dict(enumerate(json.loads(names))))
+        history, applied = self._replay.history, self._replay.applied
+        box = next((box for box in self._others if box.waiting), self._box)
+        some = box.first(HANDED_TOGETHER, HANDED_BYTES)
+        patience = _Patience()
+        sent: list[tuple[Kept, Future[Position] | None]] = []
+        refused: list[tuple[int, str]] = []
+        for kept in some:
+            future, block = None, kept.block
+            if isinstance(block, StoreDamaged):
+                refused.append((kept.key, str(block)))
+            elif kept.mark.number > applied.get(kept.mark.box, 0):
+                if len(block) >= MANY_ROWS:
+                    # Not before all that came before it is there.
+                    for _, earlier in sent:
+                        if earlier is not None:
+                            patience.answer(earlier)
+                    there, _ = history.read(kept.timeline, list(block.columns), int(block.t[0]), int(block.t[-1]) + 1)
+                    block = news(there, block)
                 # It was checked when it was acknowledged.
-                future = history.append(timeline, block, correct=True, mark=Mark(box, number))
-                futures.append((key, Position(epoch, seq), future))
-            moved, refused = False, []
-            for key, position, future in futures:
-                error = future.exception()
-                if isinstance(error, InvalidArgument | LateRow):
-                    refused.append((str(error), key))
-                elif error is not None:
-                    raise error
-                at = None if error is not None else future.result()
-                moved |= position.epoch == history.epoch and position != at
-            with self._file.writing() as tx:
-                for reason, key in refused:
-                    tx.run(
-                        f"INSERT INTO refused ({_COLUMNS}, reason) SELECT {_COLUMNS}, ? FROM waiting WHERE id = ?",  # noqa: S608
-                        *(reason, key),
-                    )
-                tx.run("DELETE FROM waiting WHERE id <= ?", some[-1][0])
-                if moved:
-                    _set(tx, "moved", "1")
+                job = _Job(kept.timeline, block, 0.0, True, kept.mark)
+                future = _append(history, job, [earlier for _, earlier in sent if earlier is not None], patience)
+            sent.append((kept, future))
+        moved = False
+        for kept, future in sent:
+            if future is None:
+                continue
+            error = patience.answer(future)
+            if isinstance(error, InvalidArgument | LateRow | ValueError | TypeError):
+                refused.append((kept.key, str(error)))
+            elif error is not None:
+                raise error
+            at = None if error is not None else future.result()
+            moved |= kept.position.epoch == history.epoch and kept.position != at
+        if some:
+            box.done(some[-1].key, len(some), refused, moved=moved)
+        if not self.waiting:
+            self._settle(history)
 
-    def _settle(self, history: NodeHistory) -> bool:
-        """What is left to do when nothing waits any more; whether the history has a new epoch and must be opened anew."""
-        with self._file.reading() as tx:
-            moved = tx.one("SELECT 1 FROM state WHERE name = 'moved' AND value <> ''") is not None
-        history.forget_applied([run for run in self._runs if run != self._run])
-        if moved:
-            history.store.restored(history.name)
-        self._runs = [self._run]
-        with self._file.writing() as tx:
-            _set(tx, "runs", json.dumps(self._runs))
-            _set(tx, "moved", "")
-        return moved
+    def _settle(self, history: NodeHistory) -> None:
+        """Goes on with the database, now that nothing waits any more."""
+        boxes = [self._box, *self._others]
+        runs = [run for box in boxes for run in box.runs if run != self._run]
+        if any(box.moved for box in boxes):
+            history = history.begin_anew()
+            self._replay, self._mine = _Replay(history, {}), history.number
+        with history.store.database.reading() as tx:
+            lines = {line.name: line for line in load_all(tx, history.node)}
+        # From here on the database counts alone, until it is away.
+        self._box.settle([self._run])
+        for box in self._others:
+            box.settle([])
+            box.remove()
+        self._others = []
+        # Not before the files know that nothing of those runs is to be handed over again.
+        history.forget_applied(runs)
+        self._lines, self._epoch, self._know_all = lines, history.epoch, False
+        self._history, self._replay, self._trouble, self._since = history, None, None, None
+        self._begun.set()
+
+
+def _append(history: NodeHistory, job: _Job, earlier: Sequence[Future[Position]], patience: _Patience) -> Future[Position]:
+    """Hands a block in without waiting for ever for room in the queue of a database that does not answer."""
+    how: dict[str, Any] = {"lateness": job.lateness, "correct": job.correct, "mark": job.mark, "wait": False}
+    try:
+        return history.append(job.timeline, job.block, **how)
+    except Busy:
+        for future in earlier:
+            if isinstance(error := patience.answer(future), StoreAway):
+                raise error from None
+        return history.append(job.timeline, job.block, **how)
 
 
 def _mirror(line: Line, block: Block, kinds: dict[str, str]) -> None:
@@ -375,15 +472,29 @@ def _mirror(line: Line, block: Block, kinds: dict[str, str]) -> None:
         line.newest = last if line.newest is None else max(line.newest, last)
 
 
-def _put(tx: Tx, job: _Job, position: Position) -> None:
-    names = list(job.block.columns)
-    data = pack(job.block, {name: at for at, name in enumerate(names)})
-    key: tuple[Any, ...] = ("", 0) if job.mark is None else (job.mark.box, job.mark.number)
-    tx.run(
-        f"INSERT INTO waiting ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        *(job.timeline, position.epoch, position.seq, *key, json.dumps(names), data),
-    )
+def _in_thread(function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Calls a function in a thread that does not keep the program from ending."""
+    done: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(function(*args))
+        except BaseException as error:  # noqa: BLE001  it goes to whoever asked
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="sisock-outbox-connect").start()
+    return done
 
 
-def _set(tx: Tx, name: str, value: str) -> None:
-    tx.run("INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)", name, value)
+def _leave(history: NodeHistory, release: bool) -> None:
+    """Closes a history's store; an error is of a database that is away, or of a lease that is another's."""
+    if release:
+        with suppress(SisockError):
+            history.release()
+    history.store.close()
+
+
+def _close_unused(answer: Future[NodeHistory | None]) -> None:
+    """Closes what was opened too late."""
+    if answer.exception() is None and (history := answer.result()) is not None:
+        history.store.close()

@@ -57,7 +57,9 @@ def tables(engine: str) -> MetaData:
         Column("name", Text, nullable=False, unique=True),
         Column("epoch", Text, nullable=False),
         Column("lease", BigInteger, nullable=False),
-        Column("holder", Text),
+        Column("holder", Text),  # the host and the process that took the lease last, until it is released
+        Column("instance", Text),  # and, where that is a node at its site, whose process it is
+        Column("start", BigInteger),
     )
     Table(
         "timelines",

@@ -15,12 +15,13 @@ from uuid import uuid4
 import numpy as np
 
 from sisock.blocks import Block
-from sisock.errors import SisockError, UnknownNode
+from sisock.errors import LostLease, SisockError, UnknownNode
 from sisock.history import Changes, Position, Tail
 from sisock.store.cells import Index
 from sisock.store.committer import Append, Committer, Lease, Mark, Task
 from sisock.store.database import Database, Tx
 from sisock.store.keeping import SEAL_ROWS, Waiting, save, seal
+from sisock.store.leases import Tenure, Writer
 from sisock.store.lines import Line, load
 from sisock.store.mending import delete, fold, join_small, retain
 from sisock.store.migrations import upgrade
@@ -77,23 +78,51 @@ class Store:
         with self.database.reading() as tx:
             return [name for (name,) in tx.rows("SELECT name FROM nodes ORDER BY name")]
 
-    def node(self, name: str) -> NodeHistory:
-        """A node's history, to write and to read; whoever wrote it until now gets LostLease."""
+    def node(self, name: str, *, writer: Writer | None = None, after: int | None = None) -> NodeHistory:
+        """A node's history, to write and to read; whoever wrote it until now gets LostLease.
+
+        With `after` the lease is taken only if its number still is that one (0 where the node has no history yet), and
+        else it raises LostLease: so a process that slept does not take it from one that came by it meanwhile.
+        """
         check_node_name(name)
         holder = f"{socket.gethostname()} {os.getpid()}"
+        instance, start = (None, None) if writer is None else (writer.instance, writer.start)
         with self.database.writing() as tx:
-            row = tx.known(
-                "INSERT INTO nodes (name, epoch, lease, holder) VALUES (?, ?, 1, ?) "
-                "ON CONFLICT (name) DO UPDATE SET lease = nodes.lease + 1, holder = excluded.holder RETURNING id, lease, epoch",
-                *(name, uuid4().hex, holder),
-            )
+            if after:
+                row = tx.one(
+                    "UPDATE nodes SET lease = lease + 1, holder = ?, instance = ?, start = ? WHERE name = ? AND lease = ? "
+                    "RETURNING id, lease, epoch",
+                    *(holder, instance, start, name, after),
+                )
+            else:
+                there = "NOTHING"
+                if after is None:
+                    there = (
+                        "UPDATE SET lease = nodes.lease + 1, holder = excluded.holder, instance = excluded.instance, "
+                        "start = excluded.start"
+                    )
+                row = tx.one(
+                    "INSERT INTO nodes (name, epoch, lease, holder, instance, start) VALUES (?, ?, 1, ?, ?, ?) "
+                    f"ON CONFLICT (name) DO {there} RETURNING id, lease, epoch",
+                    *(name, uuid4().hex, holder, instance, start),
+                )
+        if row is None:
+            raise LostLease(f"another process took the lease of {name!r} meanwhile, so it was not taken")
         return NodeHistory(self, name, int(row[0]), str(row[2]), Lease(int(row[0]), name, int(row[1])))
+
+    def tenure(self, name: str) -> Tenure | None:
+        """Who took the lease of a node last, and its number; None if the node has no history yet."""
+        with self.database.reading() as tx:
+            row = tx.one("SELECT lease, holder, instance, start FROM nodes WHERE name = ?", name)
+        if row is None:
+            return None
+        writer = None if row[2] is None else Writer(str(row[2]), int(row[3]))
+        return Tenure(int(row[0]), None if row[1] is None else str(row[1]), writer)
 
     def holder(self, name: str) -> str | None:
         """The host and the process that took the lease of a node last; None if nobody did or it was released."""
-        with self.database.reading() as tx:
-            row = tx.one("SELECT holder FROM nodes WHERE name = ?", name)
-        return None if row is None or row[0] is None else str(row[0])
+        held = self.tenure(name)
+        return None if held is None else held.holder
 
     def reader(self, name: str) -> NodeHistory:
         """A node's history, to read only; UnknownNode if there is none."""
@@ -259,6 +288,22 @@ class NodeHistory:
         """Says in the store that this process writes the node no more, so that others need not ask for it."""
         with self._database.writing() as tx:
             tx.run("UPDATE nodes SET holder = NULL WHERE id = ? AND lease = ?", self._node, self._writing().number)
+
+    def begin_anew(self) -> NodeHistory:
+        """Gives the history a new epoch, under this writer's lease, and the history as it is from then on."""
+        lease = self._writing()
+        epoch = uuid4().hex
+        with self._database.writing() as tx:
+            if not tx.run(
+                "UPDATE nodes SET epoch = ?, lease = lease + 1 WHERE id = ? AND lease = ?", epoch, self._node, lease.number
+            ):
+                raise LostLease(f"another process writes the history of {self.name!r} now")
+        return NodeHistory(self.store, self.name, self._node, epoch, Lease(self._node, self.name, lease.number + 1))
+
+    @property
+    def number(self) -> int:
+        """The number of this writer's lease."""
+        return self._writing().number
 
     @property
     def node(self) -> int:

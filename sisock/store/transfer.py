@@ -14,6 +14,7 @@ import numpy as np
 
 from sisock.blocks import Block, Column
 from sisock.errors import InvalidArgument
+from sisock.files import quoted, seconds, texts
 from sisock.store.layers import as_kind
 from sisock.store.packing import kind_of
 from sisock.store.store import PAGE_ROWS, NodeHistory
@@ -78,29 +79,11 @@ def export(
 
 def _write_csv(path: Path, names: list[str], blocks: Iterator[Block]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        file.write(",".join(["t", *map(_quoted, names)]) + "\n")
+        file.write(",".join(["t", *map(quoted, names)]) + "\n")
         for block in blocks:
-            columns = [_texts(block.columns[name]) for name in names]
-            rows = zip(map(_seconds, block.t.tolist()), *columns, strict=True)
+            columns = [texts(block.columns[name]) for name in names]
+            rows = zip(map(seconds, block.t.tolist()), *columns, strict=True)
             file.writelines(",".join(row) + "\n" for row in rows)
-
-
-def _seconds(micros: int) -> str:
-    """All six decimals, as a float would not keep them for ever."""
-    sign, size = ("-", -micros) if micros < 0 else ("", micros)
-    return f"{sign}{size // MICROS}.{size % MICROS:06d}"
-
-
-def _quoted(text: str) -> str:
-    """Text in quotes, so that an empty string is not taken for a null."""
-    return '"' + text.replace('"', '""') + '"'
-
-
-def _texts(column: Column) -> list[str]:
-    """Values as CSV has them; nothing for null."""
-    forms: dict[str, Callable[[Any], str]] = {"b": lambda value: "true" if value else "false", "s": _quoted}
-    shown = forms.get(kind_of(column), repr)
-    return [shown(value) if there else "" for value, there in zip(column.values.tolist(), column.mask().tolist(), strict=True)]
 
 
 def _write_parquet(path: Path, names: list[str], blocks: Iterator[Block]) -> None:
@@ -136,7 +119,7 @@ def import_file(history: NodeHistory, timeline: str, path: Path, *, progress: Pr
     one stopped. InvalidArgument names the line or column that does not fit.
     """
     size = path.stat().st_size
-    read = {"parquet": _read_parquet, "csv": _read_csv, "dat": _read_dat}[form_of(path)]
+    read = {"parquet": read_parquet, "csv": _read_csv, "dat": _read_dat}[form_of(path)]
     rows = 0
     for block, done in read(path):
         rows += len(block)
@@ -160,7 +143,8 @@ def _there(history: NodeHistory, timeline: str, block: Block) -> bool:
     )
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[Block, int]]:
+def read_parquet(path: Path) -> Iterator[tuple[Block, int]]:
+    """The rows of a Parquet file in blocks, as they stand in it, each with how many bytes of the file are read."""
     import pyarrow as pa
     from pyarrow import parquet
 

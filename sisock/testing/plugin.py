@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from sisock.testing.router import Router
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps a warning about what Autobahn imports out of every author's test run; nothing can be done about it there."""
+    config.addinivalue_line("filterwarnings", "ignore:'crypt' is deprecated:DeprecationWarning")
+
+
 @pytest.fixture(scope="session")
 def router() -> Iterator[Router]:
     """A real router with the hub, for all tests of the run."""

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+# What a shell starts in the background ignores Ctrl-C, and so would its children; these are stopped by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 HERE = Path(__file__).parent
 SISOCK = str(Path(sys.executable).with_name("sisock"))
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -163,6 +165,13 @@ class Window:
                 ]);
             }"""
         )
+
+    def holds_all(self, node, field, since):
+        """Whether the rows in figures from a time on are those that the command line reads, all of them and no others."""
+        shown = {t: row[field] for t, row in self.rows() if t >= since and row[field] is not None}
+        end = max(shown, default=since)
+        read = self.site.values(node, field, "--start", str(since), "--end", str(end + 1e-6))
+        return bool(shown) and shown == read
 
     def close(self):
         self.context.close()

@@ -22,3 +22,14 @@ class Probe(DataNode):
     def sample(self):
         t = time.time()
         return {"level": t % 1000, "valve": int(t) % 2 == 0, "note": "<b>bold</b>", "holes": None if t % 6 < 3 else 1.0}
+
+
+class Mute(DataNode):
+    """Has an instrument that does not answer."""
+
+    name = "mute"
+    interval = 0.5
+    fields = {"level": Field(units="K")}
+
+    def sample(self):
+        raise OSError("no answer")

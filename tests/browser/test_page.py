@@ -17,11 +17,11 @@ DAY = "1500508800..1500595200"
 
 @pytest.fixture
 def probe(site):
-    """Starts the node `probe`, as often as it is called; each is killed at the end."""
+    """Starts the node `probe` or another one, as often as it is called; each is killed at the end."""
     started = []
 
-    def start():
-        started.append(site.node("probe:Probe"))
+    def start(name="probe:Probe"):
+        started.append(site.node(name))
         return started[-1]
 
     yield start
@@ -102,6 +102,35 @@ def test_a_node_that_is_killed_disappears_and_started_again_goes_on(windows, pro
     assert {t for t, _ in before[1:4]} <= set(times), "the line lost what it had"
     expect(window.page.locator(".notice")).to_have_count(0)
     assert window.page.evaluate("window.never") == "reloaded"
+    oldest = min(times)
+    wait(lambda: window.holds_all("probe", "level", max(oldest, window.rows()[-1][0])))
+
+
+def test_rows_are_on_the_page_as_they_come(window, probe):
+    probe("pushed:Pushed")
+    window.open("node=pushed&field=n&field=note&range=5m")
+    expect(window.legend("n")).to_contain_text("live")
+    # Whoever asked each minute, or each second, would see several rows at once.
+    seen = window.page.evaluate(
+        """() => new Promise((resolve) => {
+            const value = () => document.querySelector('.fields li[data-field="note"] .value').textContent;
+            const seen = [value()];
+            new MutationObserver(() => {
+                if (seen.at(-1) !== value()) seen.push(value());
+                if (seen.length > 8) resolve(seen);
+            }).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
+        })"""
+    )
+    numbers = [int(note.removeprefix("row ")) for note in seen]
+    assert numbers == list(range(numbers[0], numbers[0] + len(seen)))
+
+
+def test_late_rows_and_corrections_replace_what_was_shown(window, probe):
+    probe("pushed:Pushed")
+    window.open("node=pushed&field=n&range=5m")
+    wait(lambda: sum(row["n"] < 0 for _, row in window.rows()) >= 2)
+    assert any(row["n"] % 1 for _, row in window.rows())
+    wait(lambda: window.holds_all("pushed", "n", window.rows()[-1][0]))
 
 
 def test_a_stopped_router_is_told_in_words_and_the_page_goes_on(window, site):
@@ -121,6 +150,8 @@ def test_a_stopped_router_is_told_in_words_and_the_page_goes_on(window, site):
     expect(window.legend("cpu_load")).to_contain_text("live")
     wait(lambda: window.newest("cpu_load")[0] > t)
     assert window.page.evaluate("window.never") == "reloaded"
+    # The node went on while the router was away: the line has those rows, too.
+    wait(lambda: window.holds_all("sensors", "cpu_load", t))
     # What Chromium itself says of a server that is not there.
     window.errors[:] = [error for error in window.errors if "WebSocket connection to" not in error]
 
@@ -203,6 +234,22 @@ def test_every_type_has_its_form(window, probe):
     assert {row["note"] for _, row in rows} == {"<b>bold</b>"}
     assert {row["holes"] for _, row in rows} == {1, None}
     assert window.page.locator("td b").count() == 0
+
+
+def test_a_node_that_is_there_but_gives_no_rows_is_told_with_where_to_look(window, site):
+    mute = site.node("probe:Mute")
+    try:
+        window.open("node=mute")
+        notice = window.page.locator(".notice")
+        expect(notice).to_contain_text("mute is here, but has given no rows yet.")
+        expect(notice).to_contain_text("sisock doctor")
+        expect(window.legend("level")).to_contain_text("no rows yet")
+        window.node("sensors").click()
+        expect(window.legend("cpu_load")).to_contain_text("live")
+        expect(notice).to_have_count(0)
+    finally:
+        mute.kill()
+        mute.wait()
 
 
 def test_a_node_of_the_old_kind_is_shown_as_well(window, site):

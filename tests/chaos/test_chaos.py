@@ -36,8 +36,9 @@ PATIENCE = 60
 class Site:
     """A router, a node in a process of its own, and five followers: three here, one behind a link, one in a process."""
 
-    def __init__(self, folder, store, seed):
-        self.folder, self.store = folder, store
+    def __init__(self, folder, server, seed):
+        self.folder, self.server = folder, server
+        self.store = server.address if server else None
         self.chance = random.Random(seed)
         self.router = Router(folder / "home")
         self.processes = []
@@ -123,7 +124,15 @@ class Site:
         finally:
             os.kill(pid, signal.SIGCONT)
 
-    async def break_things(self, seconds, pause, faults):
+    async def stop_database(self):
+        await deferToThread(self.server.kill)
+        await self.wait(self.chance.uniform(1, 6))
+        await deferToThread(self.server.start)
+
+    async def break_things(self, seconds, pause):
+        faults = [self.kill_router, self.kill_node, self.start_twin, self.cut_link, self.stall_link, self.stop_process]
+        if self.server:
+            faults.append(self.stop_database)
         end = seconds_now() + seconds
         order = list(faults)
         while seconds_now() < end or order:
@@ -201,14 +210,13 @@ def seconds_now():
     return reactor.seconds()
 
 
-async def chaos(folder, store, seconds, pause, more=()):
+async def chaos(folder, server, seconds, pause):
     seed = random.randrange(1 << 30)
-    site = Site(folder, store, seed)
+    site = Site(folder, server, seed)
     await site.start()
     try:
         await until(lambda: site.take() or all(len(table.block) > 50 for table in site.tables), 40)
-        faults = [site.kill_router, site.kill_node, site.start_twin, site.cut_link, site.stall_link, site.stop_process]
-        await site.break_things(seconds, pause, [*faults, *(lambda one=one: one(site) for one in more)] if more else faults)
+        await site.break_things(seconds, pause)
         whole = await site.settle()
         apart = await site.rows_apart()
         told = [f"seed {seed}", f"faults {len(site.told)}", f"rows {len(whole)}"]
@@ -239,6 +247,8 @@ async def test_nothing_is_lost_and_nothing_comes_twice(tmp_path):
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 @pytest_twisted.ensureDeferred
-async def test_nothing_is_lost_in_five_minutes(tmp_path):
-    await chaos(tmp_path, None, 300, (0.5, 6.0))
+async def test_nothing_is_lost_in_five_minutes(tmp_path, engine, request):
+    server = request.getfixturevalue("server") if engine == "postgresql" else None
+    await chaos(tmp_path, server, 300, (0.5, 6.0))

@@ -17,6 +17,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.threads import deferToThread
 
 from sisock.consumer import Consumer
+from sisock.home import Home
 from sisock.nodes.telemetry import Telemetry
 from sisock.testing import NodeContract
 from tests.plain import until
@@ -32,10 +33,10 @@ class Sender(WebSocketClientProtocol):
         self.answers = []
         self.factory.ready.callback(self)
 
-    def onMessage(self, payload, isBinary):
+    def onMessage(self, payload, _binary):
         self.answers.append(payload.decode())
 
-    def onClose(self, wasClean, code, reason):
+    def onClose(self, _clean, code, reason):
         if not self.factory.ready.called:
             self.factory.ready.errback(ConnectionError(reason))
         self.factory.gone.callback(code)
@@ -215,11 +216,32 @@ async def test_a_page_of_another_origin_is_refused(node):
     assert (code, error["error"]["code"]) == (403, "bad_host")
 
 
+def run(log, env):
+    with log.open("w") as file:
+        return subprocess.Popen([SISOCK, "run", "telemetry"], env=env, stdout=file, stderr=file)
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_rules_are_the_api_shows_robots_only_to_those_who_may_read_them(node, monkeypatch):
+    rules = Home.default().rules.path
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    rules.write_text('[[rule]]\nwho = ["nobody"]\nnodes = ["other"]\nverbs = ["read"]\n')
+    code = 200
+
+    async def refused():
+        nonlocal code
+        code, error = await deferToThread(fetch, node.faces.address, "/api/robots")
+        return code == 403 and error["error"]["code"] == "sisock.error.not_authorized"
+
+    await until(refused)
+    sender = await connect(node.faces.address)
+    assert await sender.tell("0,0,1,r") == ["OK"], "senders come from a network that is named"
+    await leave(sender)
+
+
 @pytest_twisted.ensureDeferred
 async def test_every_ok_is_there_after_a_kill(router, tmp_path):
     """kill -9 at any moment under load: what was answered OK is there afterwards, once."""
-    from sisock.home import Home
-
     env = {
         "SISOCK_HOME": str(router.home.path),
         "SISOCK_TELEMETRY_PORT": "0",
@@ -229,11 +251,10 @@ async def test_every_ok_is_there_after_a_kill(router, tmp_path):
     acknowledged = 0
     chance = random.Random(3)
     for start in range(3):
-        with (tmp_path / f"{start}.log").open("w") as log:
-            process = subprocess.Popen([SISOCK, "run", "telemetry"], env=env, stdout=log, stderr=log)
+        process = run(tmp_path / f"{start}.log", env)
         try:
             address = await until(lambda pid=process.pid: Home(router.home.path).face("telemetry", pid), 30)
-            code, robots = await deferToThread(fetch, address, "/api/robots")
+            _, robots = await deferToThread(fetch, address, "/api/robots")
             there = {robot["name"]: robot for robot in robots}
             if acknowledged:
                 events = (await deferToThread(fetch, address, "/api/robots/r/events"))[1]

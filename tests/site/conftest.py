@@ -14,8 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+# What a shell starts in the background ignores Ctrl-C, and so would its children; these are stopped by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SISOCK = str(Path(sys.executable).with_name("sisock"))
-PATIENCE = 150
+PATIENCE = 60
 
 
 def wait(condition, seconds=PATIENCE):
@@ -75,9 +78,9 @@ class Up:
             return False
         return nodes >= expected
 
-    def stop(self):
+    def stop(self, number=signal.SIGINT):
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(number)
         self.out, self.err = self.process.communicate(timeout=30)
         return self.process.returncode
 
@@ -85,5 +88,13 @@ class Up:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     up = Up(tmp_path_factory.mktemp("site")).ready()
+    yield up
+    up.stop()
+
+
+@pytest.fixture(scope="session")
+def secure(tmp_path_factory):
+    """A site with TLS."""
+    up = Up(tmp_path_factory.mktemp("secure"), "--tls", "--nodes", "sensors").ready()
     yield up
     up.stop()

@@ -25,7 +25,8 @@ def test_a_well_site_is_well(site):
     wait(site.whole)
     status, findings = doctor(site.env)
     assert status == 0
-    assert {"ok"} == {finding["level"] for finding in findings}
+    # Other tests may have killed parts of it lately, which is told.
+    assert {"ok"} == {finding["level"] for finding in findings if "started again" not in finding["what"]}
     assert {"home", "credentials", "versions", "disk", "clock", "site", "port", "router", "nodes"} <= {
         f["about"] for f in findings
     }
@@ -93,7 +94,15 @@ def test_the_shells_get_a_script(site, shell):
 
 
 @pytest.mark.parametrize(
-    ("words", "found"), [("sisock get ap", "apex_archive"), ("sisock run se", "sensors"), ("sisock doc", "doctor")]
+    ("words", "found"),
+    [
+        ("sisock get ap", "apex_archive"),
+        ("sisock get apex_archive apex_w", "apex_windspeed"),
+        ("sisock get apex_archive apex_windspeed apex_t", "apex_temperature"),
+        ("sisock fields se", "sensors"),
+        ("sisock run se", "sensors"),
+        ("sisock doc", "doctor"),
+    ],
 )
 def test_names_are_completed(site, words, found):
     env = {**site.env, "_SISOCK_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

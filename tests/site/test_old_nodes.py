@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import sys
+from contextlib import closing
 
 import psutil
 import pytest
 
-from tests.site.conftest import SISOCK, Up, wait
+from tests.site.conftest import PATIENCE, SISOCK, wait
 
 # Written in the old style from the contract: the author knows Autobahn, Twisted and the old names, and nothing else.
 BLOCKING = """
@@ -89,38 +92,137 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("tls", [["--tls"], []], ids=["wss", "ws"])
-def test_old_nodes_run_unmodified_and_are_started_again(tmp_path, tls):
-    up = Up(tmp_path / "home", *tls, "--nodes", "sensors").ready()
-    programs = []
-    try:
-        for name, text in (("old_blocking", BLOCKING), ("old_direct", DIRECT)):
-            script = tmp_path / f"{name}.py"
-            script.write_text(text)
-            with (tmp_path / f"{name}.log").open("w") as log:
-                command = [SISOCK, "run", "--script", str(script)]
-                programs.append(subprocess.Popen(command, env=up.env, stdout=log, stderr=log))
+# Its instrument has hung, so a thread of it never comes back.
+HUNG = """
+import threading
+from twisted.internet import reactor, threads
+from autobahn.twisted.wamp import ApplicationRunner
+import sisock
 
-        def names():
-            return {node["name"] for node in json.loads(up.sisock("ls", "--json").stdout)}
+reactor.callWhenRunning(threads.deferToThread, threading.Event().wait)
+ApplicationRunner(sisock.WAMP_URI, sisock.REALM).run(sisock.DataNodeServer)
+"""
 
-        wait(lambda: names() == {"sensors", "old_blocking", "old_direct"})
-        listed = {node["name"]: node["description"] for node in json.loads(up.sisock("ls", "--json").stdout)}
-        assert listed["old_blocking"] == "An old node that blocks."
-        answer = json.loads(up.sisock("get", "old_blocking", "x", "--start", "1", "--end", "11", "--format", "json").stdout)
-        assert answer["data"]["x"] == [2.0 * t for t in range(1, 11)]
-        # What the old node never heard of is done for it.
-        answer = json.loads(
-            up.sisock("get", "old_blocking", "x", "--start", "1", "--max-points", "10", "--format", "json").stdout
-        )
-        assert len(answer["data"]["x"]) == 10
-        assert answer["data"]["x"][-1] == 2000.0
-        assert json.loads(up.sisock("fields", "old_direct", "--json").stdout)["timelines"]["t"]["interval"] is None
-        wait(lambda: up.sisock("get", "old_direct", "joins", "--format", "csv", check=False).returncode == 0)
-    finally:
-        for program in programs:
-            children = psutil.Process(program.pid).children()
-            program.terminate()
-            program.wait()
+
+class Script:
+    """`sisock run --script` with a program, and what it prints."""
+
+    def __init__(self, folder, name, text, env):
+        file = folder / f"{name}.py"
+        file.write_text(text)
+        self.log = folder / f"{name}.{len(list(folder.glob(f'{name}.*')))}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen([SISOCK, "run", "--script", str(file)], env=env, stdout=log, stderr=log)
+
+    def said(self, text):
+        return self.log.read_text().count(text)
+
+    def end(self):
+        """Ends it, and sees that its program ended with it."""
+        if self.process.poll() is None:
+            children = psutil.Process(self.process.pid).children()
+            self.process.terminate()
+            self.process.wait()
             assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-        up.stop()
+
+
+def names(up):
+    return {node["name"] for node in json.loads(up.sisock("ls", "--json").stdout)}
+
+
+ALL = {"sensors", "old_blocking", "old_direct"}
+
+
+@pytest.fixture(scope="module", params=["secure", "site"], ids=["wss", "ws"])
+def old(request, tmp_path_factory):
+    """A site, and two old nodes beside it: (site, programs)."""
+    up = request.getfixturevalue(request.param)
+    assert up.run["ws"].startswith("wss:" if request.param == "secure" else "ws:")
+    folder = tmp_path_factory.mktemp("old")
+    programs = [Script(folder, name, text, up.env) for name, text in (("old_blocking", BLOCKING), ("old_direct", DIRECT))]
+    yield up, programs
+    for program in programs:
+        program.end()
+
+
+def test_old_nodes_run_unmodified(old):
+    up, _ = old
+    wait(lambda: up.whole_for(ALL))
+    listed = {node["name"]: node["description"] for node in json.loads(up.sisock("ls", "--json").stdout)}
+    assert listed["old_blocking"] == "An old node that blocks."
+    answer = json.loads(up.sisock("get", "old_blocking", "x", "--start", "1", "--end", "11", "--format", "json").stdout)
+    assert answer["data"]["x"] == [2.0 * t for t in range(1, 11)]
+    # What the old node never heard of is done for it.
+    answer = json.loads(up.sisock("get", "old_blocking", "x", "--start", "1", "--max-points", "10", "--format", "json").stdout)
+    assert len(answer["data"]["x"]) == 10
+    assert answer["data"]["x"][-1] == 2000.0
+    assert json.loads(up.sisock("fields", "old_direct", "--json").stdout)["timelines"]["t"]["interval"] is None
+    wait(lambda: up.sisock("get", "old_direct", "joins", "--format", "csv", check=False).returncode == 0)
+
+
+def test_they_end_with_their_connection_and_are_started_again(old):
+    # One of them sees to its end itself, the other does not; Autobahn's runner does not either.
+    up, programs = old
+    wait(lambda: up.whole_for(ALL))
+    times = [program.said("is on the air") for program in programs]
+    psutil.Process(up.pid("router")).kill()
+    wait(lambda: all(program.said("is on the air") > before for program, before in zip(programs, times, strict=True)))
+    wait(lambda: up.whole_for(ALL))
+
+
+def test_a_program_whose_router_goes_before_the_handshake_is_over_ends_even_if_it_hangs(tmp_path):
+    router = closing(socket.create_server(("127.0.0.1", 0)))
+    with router as listening:
+        listening.settimeout(PATIENCE)
+        address = f"ws://localhost:{listening.getsockname()[1]}/ws"
+        run = {"ws": address, "realm": "sisock", "base_uri": "", "page": "", "bridge": None, "local": "", "certificate": None}
+        user = {"authid": "server", "secret": "x"}
+        (tmp_path / "run.json").write_text(json.dumps({**run, "consumer": user, "server": user}))
+        program = Script(tmp_path, "hung", HUNG, {"SISOCK_HOME": str(tmp_path)})
+        try:
+            # Another connection is another start of it.
+            for _ in range(2):
+                listening.accept()[0].close()
+        finally:
+            program.end()
+
+
+def test_of_two_that_supervise_the_same_node_the_newer_stays(site, tmp_path):
+    text = DIRECT.replace("old_direct", "twice")
+    first = Script(tmp_path, "twice", text, site.env)
+    second = None
+    try:
+        wait(lambda: first.said("is on the air"))
+        second = Script(tmp_path, "twice", text, site.env)
+        wait(lambda: first.process.poll() is not None)
+        assert first.process.returncode == 1
+        assert first.said("leaves")
+        wait(lambda: second.said("is on the air") and "twice" in names(site))
+        assert second.process.poll() is None
+    finally:
+        for program in filter(None, (first, second)):
+            program.end()
+
+
+def test_whatever_a_program_prints_is_passed_on(tmp_path):
+    text = r"""
+import signal, sys
+sys.stdout.buffer.write(b"x" * 200_000 + b"\xff\n")
+print("said")
+sys.stderr.write("ended\n")
+signal.pause()
+"""
+    program = Script(tmp_path, "prints", text, {"SISOCK_HOME": str(tmp_path / "home")})
+    try:
+        wait(lambda: program.said("ended"))
+        assert program.said("x") == 200_001
+        assert program.said("\\xff\nsaid\n")
+    finally:
+        program.end()
+
+
+def test_a_script_or_a_node_but_not_both():
+    for args in ([], ["sensors", "--script", sys.executable]):
+        done = subprocess.run([SISOCK, "run", *args], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "--script" in done.stderr

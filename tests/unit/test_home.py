@@ -96,6 +96,8 @@ def test_each_start_of_a_node_has_a_higher_number(home):
     assert start == 1
     assert [home.identity("roof") for _ in range(3)] == [(instance, 2), (instance, 3), (instance, 4)]
     assert Home(home.path).identity("roof") == (instance, 5)
+    assert home.starts("roof") == 5
+    assert home.starts("nobody") == 0
 
 
 def test_nodes_are_apart(home):

@@ -24,7 +24,7 @@ TLS = Listeners(
 
 
 def rendered(listeners):
-    return json.loads(render(listeners, Path("/srv/users.json"), Path("/srv/page")))
+    return json.loads(render(listeners, Path("/srv"), Path("/srv/page")))
 
 
 def transports(config):
@@ -35,13 +35,13 @@ def transports(config):
 @pytest.mark.parametrize("listeners", [PLAIN, TLS], ids=["plain", "tls"])
 def test_every_name_of_the_template_has_its_value(listeners):
     assert "$" in template()
-    assert "$" not in render(listeners, Path("/srv/users.json"), Path("/srv/page"))
+    assert "$" not in render(listeners, Path("/srv"), Path("/srv/page"))
 
 
 def test_a_value_is_not_taken_for_a_name():
-    config = json.loads(render(PLAIN, Path("/srv/$PAGE/users.json"), Path("$HOST")))
+    config = json.loads(render(PLAIN, Path("/srv/$PAGE"), Path("$HOST")))
     assert transports(config)["public"]["paths"]["/"]["directory"] == "$HOST"
-    assert {component["extra"]["users"] for component in config["workers"][0]["components"]} == {"/srv/$PAGE/users.json"}
+    assert {component["extra"]["home"] for component in config["workers"][0]["components"]} == {"/srv/$PAGE"}
 
 
 def test_what_is_switched_off_is_gone():
@@ -84,7 +84,7 @@ def test_every_way_in_asks_who_comes_and_every_role_what_it_may(listeners):
     config = rendered(listeners)
     for name, transport in transports(config).items():
         ways = transport["auth"] if "auth" in transport else transport["paths"]["ws"]["auth"]
-        assert ways.keys() == ({"anonymous"} if name == "plain" else {"wampcra"})
+        assert ways.keys() == ({"anonymous"} if name == "plain" else {"wampcra", "scram", "ticket", "cryptosign"})
         if name != "plain":
             assert ways["wampcra"]["type"] == "dynamic"
             assert ways["wampcra"]["authenticator-realm"] == listeners.realm
@@ -94,14 +94,14 @@ def test_every_way_in_asks_who_comes_and_every_role_what_it_may(listeners):
     for name, role in roles.items():
         assert name == "hub" or role == {"authorizer": "sisock.hub.authorize"}
     with_hub = [component["id"] for component in config["workers"][0]["components"] if component["role"] == "hub"]
-    assert sorted(with_hub) == ["authenticator", "authorizer", "hub"]
+    assert sorted(with_hub) == ["authenticator", "authorizer", "hub", "warden"]
 
 
 def test_no_secret_stands_in_it(tmp_path):
     home = Home(tmp_path)
     home.make()
     secrets = [home.users.ensure(name, role).secret for name, role in (("server", "server"), ("simonsobs", "consumer"))]
-    text = render(PLAIN, home.users.path, Path("/srv/page"))
+    text = render(PLAIN, home.path, Path("/srv/page"))
     assert not any(secret in text for secret in secrets)
     assert '"secret"' not in text
-    assert str(home.users.path) in text
+    assert str(home.path) in text

@@ -7,8 +7,20 @@ declare module "autobahn-browser" {
       args?: readonly unknown[],
       kwargs?: Readonly<Record<string, unknown>>,
       options?: Readonly<Record<string, unknown>>,
-    ): Promise<unknown>;
-    subscribe(topic: string, handler: (args: readonly unknown[] | undefined) => void): Promise<unknown>;
+    ): Pending;
+    subscribe(topic: string, handler: (args: readonly unknown[] | undefined) => void): Promise<Subscription>;
+    unsubscribe(subscription: Subscription): Promise<unknown>;
+  }
+
+  /** A call that is not answered yet; of the kind that `use_deferred` makes. */
+  export interface Pending extends Promise<unknown> {
+    /** Told of each progressive result. */
+    onProgress?: (result: unknown) => void;
+    cancel(options: { mode: "kill" }): void;
+  }
+
+  export interface Subscription {
+    readonly id: number;
   }
 
   export interface Closed {

@@ -2,6 +2,7 @@
 
 import { isRecord } from "./catalogue";
 import { FAILED, SisockError } from "./errors";
+import { type Position, parsePosition } from "./position";
 
 export type Value = number | string | boolean | null;
 
@@ -16,6 +17,8 @@ export interface Block {
   readonly revises: readonly [number, number] | null;
   /** How many rows were thinned to how many; null where all are here. */
   readonly thinned: { readonly from: number; readonly to: number } | null;
+  /** What these rows reach; null where the node keeps no positions, or while what lies before it is still to come. */
+  readonly position: Position | null;
 }
 
 /** One field's rows. */
@@ -31,7 +34,7 @@ export function parseData(answer: unknown, timelineOf: (field: string) => string
   if (!isRecord(answer) || !isRecord(answer.data) || !isRecord(answer.timeline)) {
     throw new SisockError(FAILED, 'the node\'s answer to get_data is not {"data", "timeline"}');
   }
-  const { data, timeline, downsampled } = answer;
+  const { data, timeline, downsampled, position } = answer;
   return Object.entries(timeline).flatMap(([name, spec]) => {
     if (!isRecord(spec) || !isNumbers(spec.t) || spec.t.length === 0) return [];
     const { t } = spec;
@@ -45,8 +48,9 @@ export function parseData(answer: unknown, timelineOf: (field: string) => string
       isRecord(done) && typeof done.from === "number" && typeof done.to === "number"
         ? { from: done.from, to: done.to }
         : null;
+    const reached = isRecord(position) ? parsePosition(position[name]) : null;
     const finalizedUntil = typeof spec.finalized_until === "number" ? spec.finalized_until : null;
-    return [{ timeline: name, t, data: new Map(columns), finalizedUntil, revises: null, thinned }];
+    return [{ timeline: name, t, data: new Map(columns), finalizedUntil, revises: null, thinned, position: reached }];
   });
 }
 

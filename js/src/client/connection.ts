@@ -1,7 +1,12 @@
 /** A connection that keeps a session with the router: it joins, joins again whenever the session is lost, and stops only when refused. */
 
-import autobahn, { type Session, type Connection as WampConnection } from "autobahn-browser";
-import { fromWire, NOT_CONNECTED, SisockError, TIMED_OUT } from "./errors";
+import autobahn, {
+  type Pending,
+  type Session,
+  type Subscription,
+  type Connection as WampConnection,
+} from "autobahn-browser";
+import { CANCELLED, fromWire, NOT_CONNECTED, SisockError, TIMED_OUT } from "./errors";
 import { Listeners, type Stop } from "./listeners";
 import { GET_DATA_NODE } from "./uris";
 
@@ -23,6 +28,33 @@ export type State =
   | { readonly kind: "closed" };
 
 export type Handler = (args: readonly unknown[]) => void;
+
+export interface CallOptions {
+  /** Milliseconds. */
+  readonly timeout?: number;
+  /** Takes results that come before the last one. */
+  readonly onProgress?: (result: unknown) => void;
+  /** Gives the call up: the promise rejects, and the callee is told. */
+  readonly signal?: AbortSignal;
+}
+
+export interface SubscribeOptions {
+  /** Told when the topic is subscribed: soon, and after each join. Calls can be made by then. */
+  readonly subscribed?: () => void;
+  /** Told that the router does not allow it; without it, a connection that cannot subscribe is given up. */
+  readonly refused?: (error: SisockError) => void;
+}
+
+interface Listener extends SubscribeOptions {
+  readonly handler: Handler;
+}
+
+interface Topic {
+  readonly listeners: Set<Listener>;
+  /** In which attempt to connect the rest holds. */
+  attempt: Attempt | null;
+  standing: "no" | "changing" | "yes";
+}
 
 const FIRST_DELAY = 500;
 const MAX_DELAY = 3_000;
@@ -57,7 +89,7 @@ export class Connection {
   #delay = FIRST_DELAY;
   #everJoined = false;
   #refusals = 0;
-  readonly #topics = new Map<string, Handler>();
+  readonly #topics = new Map<string, Topic>();
 
   constructor(access: Access) {
     this.access = access;
@@ -93,19 +125,31 @@ export class Connection {
     procedure: string,
     args: readonly unknown[] = [],
     kwargs: Readonly<Record<string, unknown>> = {},
-    timeout: number = CALL_TIMEOUT,
+    options: CallOptions = {},
   ): Promise<unknown> {
     const attempt = this.#current;
     if (attempt === null || this.#state.kind !== "connected") {
       return Promise.reject(new SisockError(NOT_CONNECTED, "there is no connection to the router"));
     }
-    return attempt.call(procedure, args, kwargs, timeout);
+    return attempt.call(procedure, args, kwargs, options);
   }
 
-  /** Subscribes a topic now and after each join; one handler a topic. */
-  subscribe(topic: string, handler: Handler): void {
-    this.#topics.set(topic, handler);
-    if (this.#state.kind === "connected") void this.#current?.subscribe(topic, handler).catch(() => this.#lost());
+  /** Subscribes a topic now and after each join, until it is stopped. Those who listen to one topic share its subscription. */
+  subscribe(topic: string, handler: Handler, options: SubscribeOptions = {}): Stop {
+    const listener: Listener = { handler, ...options };
+    const known: Topic = this.#topics.get(topic) ?? { listeners: new Set(), attempt: null, standing: "no" };
+    this.#topics.set(topic, known);
+    known.listeners.add(listener);
+    if (this.#state.kind === "connected") {
+      if (known.attempt === this.#current && known.standing === "yes") {
+        queueMicrotask(() => known.listeners.has(listener) && listener.subscribed?.());
+      } else void this.#settle(topic, known);
+    }
+    return () => {
+      known.listeners.delete(listener);
+      if (this.#state.kind === "connected") void this.#settle(topic, known);
+      else if (known.listeners.size === 0 && this.#topics.get(topic) === known) this.#topics.delete(topic);
+    };
   }
 
   /** Resolves as soon as there is a session; rejects when the connection was refused or closed. */
@@ -128,7 +172,7 @@ export class Connection {
     const attempt = this.#current;
     if (attempt === null || this.#state.kind !== "connected") return;
     try {
-      await attempt.call(GET_DATA_NODE, [], {}, HEARTBEAT_TIMEOUT);
+      await attempt.call(GET_DATA_NODE, [], {}, { timeout: HEARTBEAT_TIMEOUT });
     } catch (error) {
       // An error is an answer, too.
       if (attempt === this.#current && error instanceof SisockError && error.uri === TIMED_OUT) this.#lost();
@@ -149,12 +193,7 @@ export class Connection {
   }
 
   async #joined(attempt: Attempt): Promise<void> {
-    try {
-      await Promise.all([...this.#topics].map(([topic, handler]) => attempt.subscribe(topic, handler)));
-    } catch {
-      if (attempt === this.#current) this.#lost();
-      return;
-    }
+    await Promise.all([...this.#topics].map(([topic, known]) => this.#settle(topic, known)));
     if (attempt !== this.#current) return;
     this.#everJoined = true;
     this.#refusals = 0;
@@ -162,6 +201,47 @@ export class Connection {
     this.#heartbeat = setInterval(() => void this.check(), HEARTBEAT);
     this.#become({ kind: "connected" });
     this.joins.tell();
+    for (const known of [...this.#topics.values()])
+      if (known.attempt === attempt && known.standing === "yes") announce(known);
+  }
+
+  /**
+   * Subscribes a topic that somebody listens to, and unsubscribes one that nobody does; one after the other, since a router
+   * knows one subscription of a topic only.
+   */
+  async #settle(topic: string, known: Topic): Promise<void> {
+    const attempt = this.#current;
+    if (attempt === null) return;
+    if (known.attempt !== attempt) {
+      known.attempt = attempt;
+      known.standing = "no";
+    }
+    const wanted = known.listeners.size > 0;
+    if (known.standing === "changing" || wanted === (known.standing === "yes")) {
+      if (known.standing === "no" && this.#topics.get(topic) === known) this.#topics.delete(topic);
+      return;
+    }
+    known.standing = "changing";
+    try {
+      if (wanted) await attempt.subscribe(topic, (args) => hear(known, args));
+      else await attempt.unsubscribe(topic);
+    } catch (error) {
+      if (attempt !== this.#current) return;
+      known.standing = "no";
+      this.#refused(known, fromWire(error));
+      return;
+    }
+    if (attempt !== this.#current) return;
+    known.standing = wanted ? "yes" : "no";
+    if (wanted && this.#state.kind === "connected") announce(known);
+    await this.#settle(topic, known);
+  }
+
+  #refused({ listeners }: Topic, error: SisockError): void {
+    const all = [...listeners];
+    // Whoever cannot go without it cannot go on at all.
+    if (all.some(({ refused }) => refused === undefined)) this.#lost();
+    else for (const { refused } of all) refused?.(error);
   }
 
   #left(attempt: Attempt, reason: string | null, message: string | null): void {
@@ -199,6 +279,14 @@ export class Connection {
   }
 }
 
+function hear({ listeners }: Topic, args: readonly unknown[]): void {
+  for (const { handler } of [...listeners]) handler(args);
+}
+
+function announce({ listeners }: Topic): void {
+  for (const listener of [...listeners]) listener.subscribed?.();
+}
+
 interface Owner {
   joined(): void;
   left(reason: string | null, message: string | null): void;
@@ -209,6 +297,7 @@ class Attempt {
   readonly #connection: WampConnection;
   #session: Session | null = null;
   readonly #pending = new Set<(error: SisockError) => void>();
+  readonly #subscriptions = new Map<string, Subscription>();
 
   constructor(access: Access, owner: Owner) {
     this.#connection = new autobahn.Connection({
@@ -217,7 +306,7 @@ class Attempt {
       authid: access.authid,
       authmethods: ["wampcra"],
       serializers: [new autobahn.serializer.CBORSerializer()],
-      use_es6_promises: true,
+      use_deferred: deferred,
       onchallenge: (_session: unknown, method: string, extra: Challenge): string =>
         signed(access.secret, method, extra),
     });
@@ -241,43 +330,65 @@ class Attempt {
   end(): void {
     this.#connection.onopen = () => this.#connection.close();
     this.#connection.onclose = () => true;
-    // A goodbye would wait for a router that may not answer.
-    this.#connection.transport.close?.();
+    // A goodbye would wait for a router that may not answer. What was sent just now is still on its way to the socket.
+    const { transport } = this.#connection;
+    setTimeout(() => transport.close?.(), 0);
     this.#session = null;
     this.#fail();
   }
 
   async subscribe(topic: string, handler: Handler): Promise<void> {
-    await this.#session?.subscribe(topic, (args) => handler(args ?? []));
+    const session = this.#session;
+    if (session === null) throw new SisockError(NOT_CONNECTED, "there is no connection to the router");
+    this.#subscriptions.set(topic, await session.subscribe(topic, (args) => handler(args ?? [])));
+  }
+
+  async unsubscribe(topic: string): Promise<void> {
+    const subscription = this.#subscriptions.get(topic);
+    this.#subscriptions.delete(topic);
+    // A session that is lost has no subscriptions.
+    if (subscription !== undefined && this.#session?.isOpen) await this.#session.unsubscribe(subscription);
   }
 
   call(
     procedure: string,
     args: readonly unknown[],
     kwargs: Readonly<Record<string, unknown>>,
-    timeout: number,
+    { timeout = CALL_TIMEOUT, onProgress, signal }: CallOptions,
   ): Promise<unknown> {
     const session = this.#session;
-    if (session === null) return Promise.reject(new SisockError(NOT_CONNECTED, "there is no connection to the router"));
+    if (!session?.isOpen) return Promise.reject(new SisockError(NOT_CONNECTED, "there is no connection to the router"));
     return new Promise((resolve, reject) => {
       const done = (): void => {
         clearTimeout(timer);
         this.#pending.delete(fail);
+        signal?.removeEventListener("abort", giveUp);
+        delete pending.onProgress;
       };
       const fail = (error: SisockError): void => {
         done();
         reject(error);
       };
+      const giveUp = (): void => {
+        // "kill" waits for the callee's answer: one that came to a call that was forgotten would end the session.
+        if (session.isOpen) pending.cancel({ mode: "kill" });
+        fail(new SisockError(CANCELLED, "it was given up"));
+      };
       const timer = setTimeout(() => fail(new SisockError(TIMED_OUT, `no answer within ${timeout / 1000} s`)), timeout);
       this.#pending.add(fail);
       // The router's own timeout only frees what it holds for a call that was given up here.
-      session.call(procedure, args, kwargs, { timeout: timeout + 1000 }).then(
+      const more = onProgress === undefined ? {} : { receive_progress: true };
+      const pending: Pending = session.call(procedure, args, kwargs, { timeout: timeout + 1000, ...more });
+      if (onProgress !== undefined) pending.onProgress = onProgress;
+      pending.then(
         (result) => {
           done();
           resolve(result);
         },
         (error: unknown) => fail(fromWire(error)),
       );
+      if (signal?.aborted) giveUp();
+      else signal?.addEventListener("abort", giveUp);
     });
   }
 
@@ -301,4 +412,14 @@ function signed(secret: string, method: string, extra: Challenge): string {
       ? secret
       : autobahn.auth_cra.derive_key(secret, extra.salt, extra.iterations ?? 1000, extra.keylen ?? 32);
   return autobahn.auth_cra.sign(key, extra.challenge);
+}
+
+/** What Autobahn keeps for each thing it waits for. Its own kind with promises knows no progressive results. */
+function deferred(): unknown {
+  let settle: unknown[] = [];
+  const promise = new Promise<unknown>((...both) => {
+    settle = both;
+  }) as Pending;
+  const [resolve, reject] = settle;
+  return { promise, resolve, reject, notify: (result: unknown) => promise.onProgress?.(result) };
 }

@@ -14,6 +14,8 @@ export const NOT_CONNECTED = "sisock.error.not_connected";
 export const TIMED_OUT = "sisock.error.timed_out";
 export const TOO_MUCH = "sisock.error.too_much";
 export const UNKNOWN_NODE = "sisock.error.unknown_node";
+export const POSITION_LOST = "sisock.error.position_lost";
+export const CANCELLED = "sisock.error.cancelled";
 export const FAILED = "sisock.error.failed";
 
 const OF_WAMP: Readonly<Record<string, string>> = {

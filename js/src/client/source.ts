@@ -6,6 +6,7 @@ import type { Connection } from "./connection";
 import { FAILED, fromWire, NOT_CONNECTED, SisockError, TIMED_OUT, TOO_MUCH, UNKNOWN_NODE } from "./errors";
 import { groupBy } from "./group";
 import type { Stop } from "./listeners";
+import type { Position } from "./position";
 import { getData, getFields } from "./uris";
 
 /** A half-open range of time [start, end) in UNIX seconds; a null end is open. */
@@ -19,10 +20,11 @@ export interface Sample {
   readonly value: Exclude<Value, null>;
 }
 
-/** A line as it was read; `thinned` says of how many rows it is the picture. */
+/** A line as it was read; `thinned` says of how many rows it is the picture, `position` what it reaches (null: nobody knows). */
 export interface Reading {
   readonly line: Line;
   readonly thinned: Block["thinned"];
+  readonly position: Position | null;
 }
 
 export interface Follower {
@@ -30,6 +32,8 @@ export interface Follower {
   block(block: Block): void;
   /** Told why nothing comes at present, and with null that it comes again. */
   problem(error: SisockError | null): void;
+  /** Told that it is better read anew than followed on, and why if that is to be said; nothing comes then. */
+  anew?(reason: string | null): void;
 }
 
 export interface Follow {
@@ -39,6 +43,9 @@ export interface Follow {
   readonly maxPoints: number;
   /** Whether only the newest row counts. */
   readonly latest?: boolean;
+  /** What is known reaches this position, and begins at `from`: what came to it since is told, wherever it lies. */
+  readonly position?: Position | null;
+  readonly from?: number;
 }
 
 export interface Source {
@@ -87,12 +94,14 @@ export class PollingSource implements Source {
   }
 
   async read(fields: readonly string[], span: Span, maxPoints: number): Promise<Map<string, Reading>> {
-    const found = new Map<string, Reading>(fields.map((name) => [name, { line: EMPTY, thinned: null }]));
+    const found = new Map<string, Reading>(
+      fields.map((name) => [name, { line: EMPTY, thinned: null, position: null }]),
+    );
     await Promise.all(
       this.#groups(fields, span).map(async (group) => {
         for (const block of await this.#ask(group, span, maxPoints, "minmax")) {
           for (const name of block.data.keys()) {
-            found.set(name, { line: lineOf(block, name), thinned: block.thinned });
+            found.set(name, { line: lineOf(block, name), thinned: block.thinned, position: block.position });
           }
         }
       }),

@@ -16,3 +16,12 @@ export function getFields(node: string): string {
 export function getData(node: string): string {
   return `${BASE_URI}.consumer.${node}.get_data`;
 }
+
+/** Topic of one timeline's live blocks; the timeline is percent-encoded to a single component. */
+export function live(node: string, timeline: string): string {
+  const part = encodeURIComponent(timeline).replace(
+    /[.!~*'()]/g,
+    (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+  return `${BASE_URI}.consumer.${node}.data.${part}`;
+}

@@ -9,6 +9,7 @@ import type { OpenNode } from "./node";
 import { Panels } from "./panels";
 import { Ranges } from "./ranges";
 import { Rows } from "./rows";
+import { silentSince } from "./silence";
 import type { Site } from "./site";
 
 /** One node: its plots and its fields. */
@@ -68,10 +69,31 @@ function Notice({ site, open }: { site: Site; open: OpenNode }) {
       </p>
     );
   }
-  if (problem === null) return null;
+  const gap = open.traces.gap.value;
+  if (problem === null && gap === null) return <Silence site={site} open={open} />;
+  if (problem === null) {
+    return (
+      <p class="notice" role="status">
+        {`At ${formatTime(Math.floor(gap!.t), site.utc.value)}: ${gap!.reason}.`}
+      </p>
+    );
+  }
   return (
     <p class="notice" role="status">
       {`${open.name} gives no data at present: ${problem.message}. It is asked again.`}
+    </p>
+  );
+}
+
+function Silence({ site, open }: { site: Site; open: OpenNode }) {
+  const [catalogue, newest] = [open.catalogue.value, open.newest.value];
+  const since = catalogue && newest && silentSince(catalogue, newest, open.opened, site.time.value);
+  if (since === null) return null;
+  const none =
+    newest?.size === 0 ? "has given no rows yet" : `gave its newest row ${formatAge(site.time.value - since)}`;
+  return (
+    <p class="notice" role="status">
+      {`${open.name} is here, but ${none}. Its log and sisock doctor, where it runs, say why.`}
     </p>
   );
 }

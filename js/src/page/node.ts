@@ -5,10 +5,10 @@ import {
   type Block,
   type Catalogue,
   type Connection,
+  FollowingSource,
   groupBy,
   lineOf,
   newest,
-  PollingSource,
   type Sample,
   type SisockError,
   type Source,
@@ -31,6 +31,8 @@ export class OpenNode {
   /** Tells two apart that were opened by the same name, one after the other. */
   readonly id = ++opened;
   readonly name: string;
+  /** When it was opened, in UNIX seconds. */
+  readonly opened = now();
   readonly catalogue = signal<Catalogue | null>(null);
   readonly newest = signal<Samples | null>(null);
   /** When the node left, in UNIX seconds; null while it is there. */
@@ -52,7 +54,7 @@ export class OpenNode {
 
   constructor(connection: Connection, name: string) {
     this.name = name;
-    this.#source = new PollingSource(connection, name);
+    this.#source = new FollowingSource(connection, name);
     this.traces = new Traces(this.#source);
     // Chosen once: a range that changed by itself while someone looks would be a nuisance.
     let chosen: Range | null = null;
@@ -123,7 +125,14 @@ export class OpenNode {
           timeline,
           fields,
           { since, maxPoints: 1, latest: true },
-          { block: (block) => this.#take(block), problem: (error) => (this.problem.value = error) },
+          {
+            block: (block) => this.#take(block),
+            problem: (error) => (this.problem.value = error),
+            anew: () => {
+              this.#unwatch();
+              void this.#begin();
+            },
+          },
         ),
       );
     }
@@ -131,11 +140,36 @@ export class OpenNode {
 
   #take(block: Block): void {
     const samples = new Map(this.newest.value);
+    const [start, end] = block.revises ?? [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+    const erased: string[] = [];
     for (const name of block.data.keys()) {
       const sample = newest(lineOf(block, name));
-      if (sample !== null && sample.value !== null) samples.set(name, { t: sample.t, value: sample.value });
+      const known = samples.get(name);
+      // What corrects older rows does not change which one is the newest.
+      if (sample?.value != null && (known === undefined || sample.t >= known.t)) {
+        samples.set(name, { t: sample.t, value: sample.value });
+      } else if (known !== undefined && known.t >= start && known.t < end) erased.push(name);
     }
     this.newest.value = samples;
+    if (erased.length > 0) void this.#renew(erased);
+  }
+
+  /** Asks for the newest values of fields whose newest one is there no more. */
+  async #renew(names: readonly string[]): Promise<void> {
+    const generation = this.#generation;
+    try {
+      const found = await this.#source.newest(names);
+      if (generation !== this.#generation) return;
+      const samples = new Map(this.newest.value);
+      for (const name of names) {
+        const sample = found.get(name);
+        if (sample === undefined) samples.delete(name);
+        else samples.set(name, sample);
+      }
+      this.newest.value = samples;
+    } catch (error) {
+      if (generation === this.#generation) this.problem.value = error as SisockError;
+    }
   }
 }
 

@@ -135,7 +135,7 @@ function PanelView({ site, open, panel, width, height, cursor, colour }: PanelPr
   );
 }
 
-const NOTHING: Trace = { line: { t: [], v: [] }, thinned: null, gap: null, read: 0 };
+const NOTHING: Trace = { line: { t: [], v: [] }, thinned: null, gap: null, read: 0, position: null };
 
 function LegendEntry({
   site,

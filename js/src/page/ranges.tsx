@@ -50,7 +50,9 @@ export function Ranges({ site, open, range }: { site: Site; open: OpenNode; rang
         </button>
       )}
       {(zoomed || range?.kind === "all") && (
-        <span class="span">{`${short(start, site.utc.value)} – ${short(end, site.utc.value)}`}</span>
+        <span class="span">
+          <b>{short(start, site.utc.value)} –</b> <b>{short(end, site.utc.value)}</b>
+        </span>
       )}
       <button
         type="button"

@@ -5,10 +5,12 @@ import {
   type Block,
   type Catalogue,
   EMPTY,
+  earliest,
   extended,
   groupBy,
   type Line,
   newest,
+  type Position,
   type Reading,
   type SisockError,
   type Source,
@@ -27,6 +29,8 @@ export interface Trace {
   readonly gap: number | null;
   /** How many rows it had when it was read; what came since is what there is beyond. */
   readonly read: number;
+  /** What the node's history had come to when this was known; null where the node keeps no positions. */
+  readonly position: Position | null;
 }
 
 export type Window = readonly [start: number, end: number];
@@ -42,6 +46,8 @@ export class Traces {
   readonly loading = signal(false);
   /** Why the lines stand still, if they do. */
   readonly problem = signal<SisockError | null>(null);
+  /** What was shown and is no more, in words; null where nothing is to be told. */
+  readonly gap = signal<{ readonly t: number; readonly reason: string } | null>(null);
 
   readonly #source: Source;
   #catalogue: Catalogue | null = null;
@@ -65,7 +71,10 @@ export class Traces {
     if (fresh.length === 0 && this.#fields.every((name) => fields.includes(name))) return;
     this.#fields = fields;
     this.#range = range;
-    if (anew) this.#points = points;
+    if (anew) {
+      this.#points = points;
+      this.gap.value = null;
+    }
     this.#unread = new Set([...this.#unread, ...fresh].filter((name) => fields.includes(name)));
     this.lines.value = new Map([...this.lines.value].filter(([name]) => fields.includes(name)));
     if (range?.kind !== "all") this.move();
@@ -123,11 +132,11 @@ export class Traces {
 
   #take(readings: ReadonlyMap<string, Reading>, catalogue: Catalogue): void {
     const lines = new Map(this.lines.value);
-    for (const [name, { line, thinned }] of readings) {
+    for (const [name, { line, thinned, position }] of readings) {
       const interval = catalogue.timelines.get(catalogue.fields.get(name)!.timeline)?.interval ?? null;
       const length = (line.t.at(-1) ?? 0) - (line.t[0] ?? 0);
       const bucket = thinned === null ? 0 : length / Math.max(1, Math.floor(this.#points / 2));
-      lines.set(name, { line, thinned, gap: threshold(line, interval, bucket), read: line.t.length });
+      lines.set(name, { line, thinned, gap: threshold(line, interval, bucket), read: line.t.length, position });
       this.#unread.delete(name);
     }
     this.lines.value = lines;
@@ -146,8 +155,17 @@ export class Traces {
         this.#source.follow(
           timeline,
           names,
-          { since, maxPoints: this.#points },
-          { block: (block) => this.#extend(block, names), problem: (error) => (this.problem.value = error) },
+          {
+            since,
+            maxPoints: this.#points,
+            position: earliest(names.map((name) => this.lines.value.get(name)?.position)),
+            from: spanOf(range).start,
+          },
+          {
+            block: (block) => this.#extend(block, names),
+            problem: (error) => (this.problem.value = error),
+            anew: (reason) => this.#readAnew(names, reason),
+          },
         ),
       );
     }
@@ -162,15 +180,21 @@ export class Traces {
     const lines = new Map(this.lines.value);
     const start = this.#range?.kind === "last" ? now() - this.#range.seconds : Number.NEGATIVE_INFINITY;
     for (const name of names) {
-      const trace = lines.get(name) ?? { line: EMPTY, thinned: null, gap: null, read: 0 };
+      const trace = lines.get(name) ?? { line: EMPTY, thinned: null, gap: null, read: 0, position: null };
       const line = since(extended(trace.line, block, name), start);
       if (line.t.length > trace.read + 2 * this.#points) this.#unread.add(name);
-      lines.set(name, { ...trace, line });
+      lines.set(name, { ...trace, line, position: block.position ?? trace.position });
     }
     this.lines.value = lines;
     this.move();
     // What came one by one since the range was read is thinned by reading the range anew.
     if (this.#unread.size > 0 && !this.loading.value) void this.#load();
+  }
+
+  #readAnew(names: readonly string[], reason: string | null): void {
+    if (reason !== null) this.gap.value = { t: now(), reason };
+    for (const name of names) if (this.#fields.includes(name)) this.#unread.add(name);
+    void this.#load();
   }
 
   #extent(): Window {

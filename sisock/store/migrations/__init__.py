@@ -7,7 +7,7 @@ from pathlib import Path
 from sisock.errors import SetupError
 from sisock.store.database import Database
 
-HEAD = "0004"
+HEAD = "0005"
 
 
 def upgrade(database: Database, to: str = "head") -> None:

@@ -1,0 +1,226 @@
+"""A node's history that goes on when its database is away, or is another process's to write."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from sisock.blocks import Block
+from sisock.errors import InvalidArgument, SisockError, StoreAway, UnknownNode
+from sisock.history import Changes, History, Keeping, MemoryHistory, Tail
+from sisock.positions import Position
+from sisock.store.boxes import Box
+from sisock.store.database import Database
+from sisock.store.leases import HasName, Writer, take
+from sisock.store.outbox import Outbox
+from sisock.store.store import NodeHistory, Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Connections: the writer's own, and the readers'.
+WRITES, READS = 2, 6
+
+
+def open_history(
+    address: str, name: str, writer: Writer, folder: Path, changed: Callable[[Keeping], None] = lambda _: None
+) -> tuple[History, Callable[[], None]]:
+    """A node's history to write and to read, and what closes it.
+
+    In a file it is written at once where nobody else has the lease. In PostgreSQL, or while the lease is another's, rows
+    are kept in `folder` until the database is there and the lease can be had.
+    """
+    if Database(address).engine == "sqlite":
+        store = Store.open(address)
+        try:
+            history = take(store, name, writer, lambda: None)
+        except BaseException:
+            store.close()
+            raise
+        if history is not None:
+            return history, lambda: _close(store, history)
+        store.close()
+    lasting = LastingHistory(address, name, writer, folder, changed=changed)
+    return lasting, lasting.close
+
+
+def _close(store: Store, history: NodeHistory) -> None:
+    # Whoever has taken over by now need not be told; and a disk that is full keeps nothing from ending.
+    with suppress(SisockError):
+        history.release()
+    store.close()
+
+
+class LastingHistory:
+    """A node's history that takes rows in at any time. Safe to use from any thread.
+
+    Rows go to the database while it is there and the lease is this process's; else to the box, a file in `folder`, until
+    it is so. What cannot be read meanwhile raises StoreAway. `has_name` says whether this process has the node's name:
+    then the lease is taken from whoever has it. `changed` is called whenever `keeping` is another.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        name: str,
+        writer: Writer,
+        folder: Path,
+        *,
+        has_name: HasName = lambda: None,
+        changed: Callable[[Keeping], None] = lambda _: None,
+        retry: float | None = None,
+    ) -> None:
+        self.name, self.has_name, self.changed = name, has_name, changed
+        self._address, self._writer = address, writer
+        # What is no address at all is not kept trying.
+        database = Database(address)
+        self._where = database.shown
+        database.close()
+        self._reading: Store | None = None
+        self._lock = threading.Lock()
+        self._intervals: dict[str, float | None] = {}
+        self._was: Keeping | None = None
+        box, others = Box.in_folder(folder)
+        self._outbox = Outbox(
+            box,
+            self._connect,
+            others=others,
+            check=_check_text if database.engine == "postgresql" else lambda _: None,
+            changed=self._tell,
+            **({} if retry is None else {"retry": retry}),
+        )
+
+    # Writing
+
+    def append(
+        self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
+    ) -> Future[Position]:
+        """Keeps a block, in the database or on this machine's disk; the Future has its position when it is durable."""
+        return self._outbox.append(timeline, block, lateness=lateness, correct=correct, wait=wait)
+
+    def named(self) -> None:
+        """Says that this process has come by the node's name: it may write now."""
+        self._outbox.try_now()
+
+    @property
+    def keeping(self) -> Keeping:
+        """Whether the database is away, since when, and how many blocks wait for it."""
+        return self._outbox.keeping
+
+    def close(self) -> None:
+        """Keeps what is queued, gives the lease up, and closes all there is."""
+        self._outbox.close()
+        with self._lock:
+            self._drop()
+
+    def _connect(self, mine: int | None) -> NodeHistory | None:
+        store = Store.open(self._address, pool=WRITES)
+        try:
+            history = take(store, self.name, self._writer, lambda: self.has_name(), mine)  # noqa: PLW0108  it is set later
+        except BaseException:
+            store.close()
+            raise
+        if history is None:
+            store.close()
+        return history
+
+    def _tell(self, keeping: Keeping) -> None:
+        was, self._was = self._was, keeping
+        if keeping.away and (was is None or was.away is None):
+            log.warning("%s: rows are kept on this machine's disk for now: %s", self.name, keeping.away)
+        elif keeping.away is None and was is not None and was.away:
+            log.info("%s: rows go to %s", self.name, self._where)
+        if keeping.refused > (0 if was is None else was.refused):
+            log.warning("%s: the database refused %d blocks; they stay on this machine's disk", self.name, keeping.refused)
+        self.changed(keeping)
+
+    # Reading
+
+    def read(self, timeline: str, fields: Iterable[str], start: int, end: int) -> tuple[Block, Position]:
+        """The rows in [start, end) and their position; StoreAway while the database is."""
+        names = list(fields)
+        return self._read(lambda history: history.read(timeline, names, start, end))
+
+    def pages(self, timeline: str, fields: Sequence[str], start: int, end: int, rows: int) -> Iterator[tuple[Block, Position]]:
+        """The rows in [start, end) in pages of about so many, each with its position."""
+        yield from self._read(lambda history: history.pages(timeline, fields, start, end, rows))
+
+    def thinned(self, timeline: str, fields: Sequence[str], start: int, end: int, max_points: int) -> Block:
+        """Rows in [start, end) that hold the extremes of `max_points / 2` pixels of each field."""
+        return self._read(lambda history: history.thinned(timeline, fields, start, end, max_points))
+
+    def count(self, timeline: str, start: int, end: int) -> int:
+        """About how many rows there are in [start, end)."""
+        return self._read(lambda history: history.count(timeline, start, end))
+
+    def tail(self, timeline: str, fields: Sequence[str], start: int, end: int) -> Tail:
+        """The last row in [start, end), how many rows there are, and the position, of one moment."""
+        return self._read(lambda history: history.tail(timeline, fields, start, end))
+
+    def changes(self, timeline: str, fields: Sequence[str], since: Position, start: int, end: int) -> Changes:
+        """The rows in [start, end) that came after a position, and the ranges that they replace."""
+        return self._read(lambda history: history.changes(timeline, fields, since, start, end))
+
+    def timelines(self) -> list[str]:
+        """Names of the timelines that have come."""
+        return self._read(lambda history: history.timelines())
+
+    def position(self, timeline: str) -> Position:
+        """How far the timeline has come."""
+        return self._read(lambda history: history.position(timeline))
+
+    def newest(self, timeline: str) -> int | None:
+        """The last time that was acknowledged; None if the timeline has no rows, as far as is known."""
+        if self._outbox.writing:
+            return self._read(lambda history: history.newest(timeline))
+        return self._outbox.newest(timeline)
+
+    def interval(self, timeline: str) -> float | None:
+        """Median spacing in seconds; while the database is away, what it was when it last was asked for."""
+        try:
+            self._intervals[timeline] = self._read(lambda history: history.interval(timeline))
+        except StoreAway:
+            return self._intervals.get(timeline)
+        return self._intervals[timeline]
+
+    def _read(self, read: Callable[[History], T]) -> T:
+        """What the database has to say; StoreAway while it is away, or has not yet all that was acknowledged."""
+        trouble = self._outbox.trouble
+        if isinstance(trouble, StoreAway):
+            raise StoreAway(f"{self.name}: history cannot be read now, and rows go on being kept: {trouble}") from trouble
+        try:
+            return read(self._reader())
+        except StoreAway:
+            # Its connections were broken by a server that has been back since, or it is away.
+            with self._lock:
+                self._drop()
+            return read(self._reader())
+
+    def _reader(self) -> History:
+        with self._lock:
+            if self._reading is None:
+                self._reading = Store.open(self._address, pool=READS)
+            store = self._reading
+        try:
+            return store.reader(self.name)
+        except UnknownNode:
+            # It has no history in the database yet, so there is nothing to read.
+            return MemoryHistory()
+
+    def _drop(self) -> None:
+        store, self._reading = self._reading, None
+        if store is not None:
+            store.close()
+
+
+def _check_text(block: Block) -> None:
+    """InvalidArgument for what PostgreSQL would not keep, said before it is acknowledged."""
+    for name, column in block.columns.items():
+        if column.type == "string" and any(text is not None and "\0" in text for text in column.values.tolist()):
+            raise InvalidArgument(f"{name}: PostgreSQL keeps no text with the character NUL")
