@@ -166,6 +166,20 @@ class Home:
         """The file in which a node's process tells how its sampling goes."""
         return self.path / "nodes" / f"{_file_name(node)}.health.json"
 
+    def tell_face(self, node: str, address: str) -> None:
+        """Notes where a node's process listens for HTTP, so that others find it; run.json shows it."""
+        self.make()
+        told = {"address": address, "pid": os.getpid()}
+        write_private(self.path / "nodes" / f"{_file_name(node)}.face.json", json.dumps(told))
+
+    def face(self, node: str, pid: int | None = None) -> str | None:
+        """Where a node listens for HTTP, or the process `pid` of it does; None if it does not (yet)."""
+        try:
+            told = json.loads((self.path / "nodes" / f"{_file_name(node)}.face.json").read_text())
+            return str(told["address"]) if pid in (None, told["pid"]) else None
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
     def write_run(self, run: Run) -> None:
         """Writes run.json, for its owner alone."""
         write_private(self.path / "run.json", json.dumps(asdict(run), indent=2) + "\n")

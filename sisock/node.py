@@ -69,6 +69,8 @@ class DataNode:
     """What is special about a timeline: its interval, its lateness."""
     max_rows: ClassVar[int] = 1_000_000
     """How many rows of each timeline are kept."""
+    measures: ClassVar[bool] = True
+    """Whether the interval of a timeline that declares none is read off its rows."""
     batch: ClassVar[float] = 0.02
     """Seconds in which blocks are gathered to be published together; the first after a pause goes at once."""
 
@@ -113,7 +115,10 @@ class DataNode:
         timeline's newest by more than its lateness raises LateRow unless it is `correct`; fields that are not declared,
         or of another timeline or type, raise InvalidArgument.
         """
-        block = Block.of(t, values)
+        return self.append_block(timeline, Block.of(t, values), correct=correct)
+
+    def append_block(self, timeline: str, block: Block, *, correct: bool = False) -> Future[Position]:
+        """Keeps a block as `append` does: for those who have whole microseconds and columns already."""
         self._check_declared(timeline, block)
         if correct and len(block):
             # A file that is read again brings what is there already; only what is new is written.
@@ -221,7 +226,7 @@ class DataNode:
     def _measured(self, name: str) -> Timeline:
         """The timeline with the interval that it was declared with, or else the one that its rows have."""
         timeline = self._timeline(name)
-        if timeline.interval is not None:
+        if timeline.interval is not None or not self.measures:
             return timeline
         return Timeline(self.history.interval(name), timeline.lateness)
 

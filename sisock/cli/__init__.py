@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sisock.cli import author, completion, doctor, look, plot, read, record, replay, site, store, tls, user, watch
+from sisock.cli import author, completion, doctor, look, plot, read, record, replay, simulate, site, store, tls, user, watch
 from sisock.cli.options import home_option
 from sisock.errors import SisockError
 
@@ -40,6 +40,7 @@ for command in (
     completion.completion,
     author.new_node,
     store.store,
+    simulate.simulate,
     user.user,
     tls.tls,
 ):

@@ -1,0 +1,276 @@
+"""The telemetry as its old clients meet it: plain WebSocket and HTTP clients; and as a node like any other."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.threads import deferToThread
+
+from sisock.consumer import Consumer
+from sisock.home import Home
+from sisock.nodes.telemetry import Telemetry
+from sisock.testing import NodeContract
+from tests.plain import until
+from tests.test_follow import Seen
+
+SISOCK = str(Path(sys.executable).with_name("sisock"))
+
+
+class Sender(WebSocketClientProtocol):
+    """A robot's old program: it sends text and reads answers."""
+
+    def onOpen(self):
+        self.answers = []
+        self.factory.ready.callback(self)
+
+    def onMessage(self, payload, _binary):
+        self.answers.append(payload.decode())
+
+    def onClose(self, _clean, code, reason):
+        if not self.factory.ready.called:
+            self.factory.ready.errback(ConnectionError(reason))
+        self.factory.gone.callback(code)
+
+    async def tell(self, *frames):
+        """Sends frames and answers what they were answered."""
+        before = len(self.answers)
+        for frame in frames:
+            self.sendMessage(frame if isinstance(frame, bytes) else frame.encode(), isinstance(frame, bytes))
+        await until(lambda: len(self.answers) >= before + len(frames))
+        return self.answers[before:]
+
+
+async def connect(address, headers=None):
+    from twisted.internet import reactor
+
+    factory = WebSocketClientFactory(address.replace("http", "ws", 1) + "/upstream", headers=headers)
+    factory.protocol, factory.noisy = Sender, False
+    factory.ready, factory.gone = Deferred(), Deferred()
+    await HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1])).connect(factory)
+    return await factory.ready
+
+
+async def leave(sender):
+    sender.sendClose()
+    await sender.factory.gone
+
+
+def fetch(address, path, headers=None):
+    request = urllib.request.Request(address + path, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.fixture(autouse=True)
+def any_port(monkeypatch):
+    monkeypatch.setenv("SISOCK_TELEMETRY_PORT", "0")
+
+
+class TestTelemetry(NodeContract):
+    node = Telemetry
+
+    def make(self):
+        class Reporting(Telemetry):
+            def start(self):
+                super().start()
+                from twisted.internet import reactor
+
+                from sisock.nodes.telemetry.source import Event
+
+                for t in range(1, 5):
+                    reactor.callFromThread(self.intake.take, Event("rover", float(t), 0.0, 1_700_000_000_000 + t), lambda: None)
+
+        return Reporting()
+
+
+@pytest_twisted.async_yield_fixture
+async def node(router):
+    made = Telemetry()
+    service = await router.serve(made)
+    yield made
+    await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_frames_are_answered_in_order_and_the_socket_stays(node):
+    sender = await connect(node.faces.address)
+    frames = [
+        "0,0,1000,r.1",
+        "nonsense",
+        "3,4,2000,r.1",
+        b"\x00",
+        "nan,0,3000,r.1",
+        "6,8,3000,r.1",
+        "0,0,3000,r.1",
+        "1,1,-1,r.1",
+        "",
+    ]
+    assert await sender.tell(*frames) == ["OK", "ERR", "OK", "ERR", "ERR", "OK", "OK", "ERR", "ERR"]
+    assert await sender.tell("0,0,4000,R.1") == ["OK"], "names are case-sensitive"
+    await leave(sender)
+    code, robots = await deferToThread(fetch, node.faces.address, "/api/robots")
+    assert code == 200
+    assert [robot["name"] for robot in robots] == ["r.1", "R.1"]
+    assert robots[0] == {
+        "name": "r.1",
+        "odometer": 10.0,
+        "last_x": 6.0,
+        "last_y": 8.0,
+        "created_time": "1970-01-01T00:00:01.000Z",
+        "updated_time": "1970-01-01T00:00:03.000Z",
+        "removed_time": 0,
+    }
+    assert robots[1]["updated_time"] is None
+    assert node.robots["r.1"].dropped == 1
+    assert node.faces.upstream.counts.errors == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_http_api(node):
+    sender = await connect(node.faces.address)
+    await sender.tell(*(f"{t},0,{t * 1000},r" for t in range(10)))
+    await leave(sender)
+
+    async def get(path):
+        return await deferToThread(fetch, node.faces.address, path)
+
+    assert (await get("/api/robots/nobody"))[0] == 404
+    assert (await get("/api/robots/nobody/events")) == (200, [])
+    assert (await get("/api/robots/nobody/odometer?start_time=1&end_time=2")) == (200, {"odometer": 0.0, "robot": "nobody"})
+    code, events = await get("/api/robots/r/events?start_time=2000&end_time=4000")
+    assert events == [{"robot": "r", "x": float(t), "y": 0.0, "timestamp": t * 1000} for t in (2, 3, 4)]
+    assert (await get("/api/robots/r/events?start_time=4000&end_time=2000")) == (code, events), "start after end is swapped"
+    assert len((await get("/api/robots/r/events?start_time=8000"))[1]) == 2
+    assert len((await get("/api/robots/r/events"))[1]) == 10
+    for window, way in (("", 9.0), ("?start_time=2000&end_time=5000", 3.0), ("?start_time=2500&end_time=2600", 0.0)):
+        assert (await get(f"/api/robots/r/odometer{window}")) == (200, {"odometer": way, "robot": "r"})
+    for wrong in ("x", "-1", "1.5", "1e3", "99999999999999999999", ""):
+        code, error = await get(f"/api/robots/r/odometer?start_time={wrong}")
+        assert code == 400, wrong
+        assert set(error["error"]) == {"code", "message"}
+    assert (await get("/healthz")) == (200, {"status": "ok"})
+    assert (await get("/api/nothing"))[0] == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_robots_are_a_node_like_any_other(router, node):
+    consumer = await Consumer(router.access()).start()
+    sender = await connect(node.faces.address)
+    try:
+        await sender.tell("0,0,1700000000000,rover")
+        catalogue = await consumer.get_fields("telemetry")
+        assert {name: spec.units for name, spec in catalogue.fields.items()} == {
+            "rover.x": "m",
+            "rover.y": "m",
+            "rover.odometer": "m",
+            "rover.speed": "m/s",
+        }
+        seen = Seen(consumer.follow("telemetry", ["rover.odometer", "rover.speed"], start=1.0))
+        await until(lambda: seen.count("rover") == 1)
+        await sender.tell("3,4,1700000002000,rover")
+        await until(lambda: seen.count("rover") == 2)
+        row = {name: column.values[-1] for name, column in seen.rows["rover"].columns.items()}
+        assert row == {"rover.odometer": 5.0, "rover.speed": 2.5}
+    finally:
+        await leave(sender)
+        await consumer.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_robot_on_several_connections(node):
+    senders = [await connect(node.faces.address) for _ in range(5)]
+    for t in range(50):
+        assert await senders[t % 5].tell(f"{t},0,{t},r") == ["OK"]
+    assert node.robots["r"].odometer == 49.0
+    for sender in senders:
+        await leave(sender)
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_frames_in_flight_share_commits(node):
+    sender = await connect(node.faces.address)
+    before = node.history.position("r").seq
+    assert set(await sender.tell(*(f"{t},0,{t},r" for t in range(3000)))) == {"OK"}
+    assert node.history.position("r").seq - before < 1000
+    await leave(sender)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_page_of_another_origin_is_refused(node):
+    with pytest.raises(ConnectionError):
+        await connect(node.faces.address, {"Origin": "http://evil.example"})
+    code, error = await deferToThread(fetch, node.faces.address, "/api/robots", {"Host": "evil.example"})
+    assert (code, error["error"]["code"]) == (403, "bad_host")
+
+
+def run(log, env):
+    with log.open("w") as file:
+        return subprocess.Popen([SISOCK, "run", "telemetry"], env=env, stdout=file, stderr=file)
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_rules_are_the_api_shows_robots_only_to_those_who_may_read_them(node, monkeypatch):
+    rules = Home.default().rules.path
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    rules.write_text('[[rule]]\nwho = ["nobody"]\nnodes = ["other"]\nverbs = ["read"]\n')
+    code = 200
+
+    async def refused():
+        nonlocal code
+        code, error = await deferToThread(fetch, node.faces.address, "/api/robots")
+        return code == 403 and error["error"]["code"] == "sisock.error.not_authorized"
+
+    await until(refused)
+    sender = await connect(node.faces.address)
+    assert await sender.tell("0,0,1,r") == ["OK"], "senders come from a network that is named"
+    await leave(sender)
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_ok_is_there_after_a_kill(router, tmp_path):
+    """kill -9 at any moment under load: what was answered OK is there afterwards, once."""
+    env = {
+        "SISOCK_HOME": str(router.home.path),
+        "SISOCK_TELEMETRY_PORT": "0",
+        "PATH": "/usr/bin:/bin",
+        "SISOCK_STORE": str(tmp_path / "h.db"),
+    }
+    acknowledged = 0
+    chance = random.Random(3)
+    for start in range(3):
+        process = run(tmp_path / f"{start}.log", env)
+        try:
+            address = await until(lambda pid=process.pid: Home(router.home.path).face("telemetry", pid), 30)
+            _, robots = await deferToThread(fetch, address, "/api/robots")
+            there = {robot["name"]: robot for robot in robots}
+            if acknowledged:
+                events = (await deferToThread(fetch, address, "/api/robots/r/events"))[1]
+                times = [event["timestamp"] for event in events]
+                assert times == sorted(set(times))
+                assert times[:acknowledged] == list(range(acknowledged)), "what was acknowledged is there"
+                assert there["r"]["odometer"] == pytest.approx(len(times) - 1)
+                acknowledged = len(times)
+            sender = await connect(address)
+            for t in range(acknowledged, acknowledged + 2000):
+                sender.sendMessage(f"{t},0,{t},r".encode())
+            wanted = chance.randrange(50, 1500)
+            await until(lambda sender=sender, wanted=wanted: len(sender.answers) >= wanted, 20)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            await deferToThread(process.wait)
+        await sender.factory.gone
+        assert set(sender.answers) == {"OK"}
+        acknowledged += len(sender.answers)
