@@ -180,7 +180,7 @@ class Following(RuleBasedStateMachine):
         self.connected = False
         # Events on their way; what was asked for, and its answer on its way.
         self.wire, self.work, self.answer = [], None, None
-        self.reached, self.last = splice.position, None
+        self.reached, self.last, self.paged = splice.position, None, set()
 
     # The driver
 
@@ -257,7 +257,6 @@ class Following(RuleBasedStateMachine):
     def silence(self):
         self.do(self.splice.silent())
 
-    @precondition(lambda self: self.copy)
     @rule()
     def restart_the_reader(self):
         """Goes on behind what was delivered last, with all that was."""
@@ -288,6 +287,7 @@ class Following(RuleBasedStateMachine):
         splice = self.splice
         if kind == "page":
             epoch, block, done = told
+            self.paged |= set(self.node_rows_followed(block))
             self.do(splice.page(block.take(np.isin(block.t, list(self.node_rows_followed(block))))))
             if epoch != splice.position.epoch:
                 self.stop()
@@ -295,12 +295,15 @@ class Following(RuleBasedStateMachine):
             elif done:
                 self.stop()
                 self.do(splice.pages_done())
+                # What was delivered of another history is left where this one has nothing before or behind it.
+                assert not self.paged or not any(min(self.paged) <= t <= max(self.paged) for t in self.named)
             else:
                 # As the pages go on, whatever a page holds.
                 last = int(block.t[-1])
                 self.work = ReadPages(last + 1, self.work.end)
             return
         self.stop()
+        self.paged = set()
         if kind == "tail":
             self.do(splice.tail(*told))
         elif isinstance(told[0], str):
@@ -312,6 +315,35 @@ class Following(RuleBasedStateMachine):
     def node_rows_followed(block):
         """Times of rows with a value of a followed field: others are not answered."""
         return [t for t, row in rows_of(block).items() if any(value is not None for value in row)]
+
+    @precondition(lambda self: self.connected)
+    @rule(steps=st.integers(0, 5), how=st.sampled_from(["lost", "paused", "restarted"]), steps_after=st.integers(0, 9))
+    def interrupted(self, steps, how, steps_after):
+        """In the middle of what is read, whatever that is."""
+        self.go_on(steps=steps)
+        if how == "lost":
+            self.lose_the_connection()
+        elif how == "restarted":
+            self.restart_the_reader()
+        elif self.splice.state is not State.PAUSED:
+            self.pause()
+        self.do(self.splice.resumed() if self.connected else self.splice.subscribed())
+        self.connected = True
+        self.go_on(steps=steps_after)
+
+    @precondition(lambda self: self.connected)
+    @rule(
+        many=st.integers(MOST_CHANGED + 1, 2 * MOST_CHANGED), old=st.booleans(), gone=st.integers(0, 9), steps=st.integers(0, 9)
+    )
+    def away_for_long(self, many, old, gone, steps):
+        self.lose_the_connection()
+        self.commit_much(many=many)
+        if gone:
+            self.delete(start=0, length=gone)
+        if old:
+            self.correct_much()
+        self.connect()
+        self.go_on(steps=steps)
 
     # Events come
 
@@ -335,7 +367,7 @@ class Following(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 6))
     def go_on(self, steps):
         """What was asked is answered, and what is asked then."""
-        for _ in range(steps):
+        for _ in range(steps if self.work is not None else 0):
             if self.answer is not None:
                 self.answer_comes()
             elif self.work is not None:
@@ -358,7 +390,7 @@ class Following(RuleBasedStateMachine):
 
     @rule()
     def correct_much(self):
-        self.node.commit({t: {"b": 7.0} for t in range(MOST_CHANGED + 2)})
+        self.node.commit({t: {"b": 7.0} for t in range(9, 9 + MOST_CHANGED + 2)})
 
     @rule(start=st.integers(0, 40), length=st.integers(1, 60))
     def delete(self, start, length):
