@@ -30,8 +30,6 @@ MAX_TAIL = 256
 # Appended blocks of which a history in memory knows what they touched.
 MAX_TOUCHED = 10_000
 
-__all__ = ["Changes", "History", "MemoryHistory", "Position", "Tail"]
-
 
 @dataclass(frozen=True, slots=True)
 class Changes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sisock.blocks import Block
 from sisock.errors import Busy, LostLease, SisockError, StoreAway, StoreFull
-from sisock.history import Position
+from sisock.positions import Position
 from sisock.store.database import Database, Tx
 from sisock.store.keeping import Waiting, checked, counted, keep
 from sisock.store.lines import Line, create, load

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sisock.blocks import Block
 from sisock.errors import InvalidArgument, LateRow
-from sisock.history import Position
+from sisock.positions import Position
 from sisock.store.cells import CELL
 from sisock.store.database import Tx
 from sisock.store.growing import grow

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sisock.blocks import Block, Bools, Column, concat
 from sisock.downsample import thin
-from sisock.history import Position
+from sisock.positions import Position
 from sisock.store.cells import CELL, Index
 from sisock.store.database import Tx
 from sisock.store.layers import EMPTY, as_kind, overlay

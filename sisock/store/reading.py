@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from sisock.blocks import Block, concat
 from sisock.errors import PositionLost, TooMuch
-from sisock.history import Changes, Position, joined_ranges
+from sisock.history import Changes, joined_ranges
+from sisock.positions import Position
 from sisock.store.cells import CELL, Index
 from sisock.store.database import Tx
 from sisock.store.layers import overlay

@@ -16,7 +16,8 @@ import numpy as np
 
 from sisock.blocks import Block
 from sisock.errors import LostLease, SisockError, UnknownNode
-from sisock.history import Changes, Position, Tail
+from sisock.history import Changes, Tail
+from sisock.positions import Position
 from sisock.store.cells import Index
 from sisock.store.committer import Append, Committer, Lease, Mark, Task
 from sisock.store.database import Database, Tx

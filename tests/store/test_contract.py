@@ -12,7 +12,7 @@ import pytest
 
 from sisock.blocks import Block, Column
 from sisock.errors import Busy, InvalidArgument, LateRow, SisockError, TooMuch, UnknownNode
-from sisock.history import Position
+from sisock.positions import Position
 from sisock.store import LostLease, PositionLost, Store
 from sisock.store import committer as committing
 from sisock.store.migrations import downgrade

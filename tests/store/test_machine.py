@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sisock.blocks import Block, Column
 from sisock.errors import LateRow
-from sisock.history import Position
+from sisock.positions import Position
 from sisock.store import Store, keeping, mending, overview
 from sisock.times import EARLIEST, LATEST
 

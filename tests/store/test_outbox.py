@@ -7,7 +7,7 @@ import pytest
 
 from sisock.blocks import Block, Column
 from sisock.errors import LateRow, SisockError
-from sisock.history import Position
+from sisock.positions import Position
 from sisock.store import Store, StoreAway
 from sisock.store.boxes import Box
 from sisock.store.committer import Mark
