@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from autobahn.exception import Disconnected
 from autobahn.twisted.util import sleep
+from autobahn.wamp.exception import TransportLost
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -242,7 +245,7 @@ class Follower:
         self.stop()
 
     def _failed(self, failure: Any) -> None:
-        if failure.check(CancelledError, NotConnected) is None and self._session is not None:
+        if failure.check(CancelledError, NotConnected, TransportLost, Disconnected) is None and self._session is not None:
             self.fail(failure.value)
 
     def _wake(self) -> None:
@@ -263,7 +266,9 @@ class _Line:
         self._follower = follower
         before = (resume.position, resume.newest, resume.unread) if resume else ()
         self.splice = Splice(fields, start, *before)
+        # What is being done now, and what tells it from what was done before.
         self._work: Deferred[None] | None = None
+        self._task: object | None = None
         self._retry: Deferred[None] | None = None
         self._subscription: Any = None
         self._heard = 0.0
@@ -328,27 +333,36 @@ class _Line:
 
     def _begin(self, action: AskTail | ReadPages | AskSince) -> None:
         self._drop_work()
-        self._work = Deferred.fromCoroutine(self._perform(action))
-        self._work.addErrback(self._failed)
+        task = self._task = object()
+        work = Deferred.fromCoroutine(self._perform(action, task))
+        work.addErrback(self._failed, task)
+        if self._task is task:
+            self._work = work
 
     def _drop_work(self) -> None:
+        from twisted.internet import reactor
+
+        self._task = None
         work, self._work = self._work, None
         if work is not None and not work.called:
-            work.cancel()
+            # Not at once: it may be what is running now. Until then nothing that it does counts.
+            reactor.callLater(0, work.cancel)
 
-    def _failed(self, failure: Any) -> None:
+    def _failed(self, failure: Any, task: object) -> None:
+        if self._task is not task:
+            return
         if failure.check(_NoPositions):
             self._follower.poll(self.timeline, self.fields, self.splice.start)
         elif failure.check(CancelledError) is None:
             self._follower.fail(failure.value)
 
-    async def _perform(self, action: AskTail | ReadPages | AskSince) -> None:
-        """Does what the splice asks for, as often as it takes, and tells it."""
+    async def _perform(self, action: AskTail | ReadPages | AskSince, task: object) -> None:
+        """Does what the splice asks for, as often as it takes, and tells it, unless something else is the task by then."""
         wait, longest = RETRY
         asked: AskTail | ReadPages | AskSince | None = action
         while asked is not None:
             try:
-                told = await self._once(asked)
+                told = await self._once(asked, task)
             except PositionLost:
                 told = self.splice.position_lost
             except TooMuch:
@@ -361,21 +375,22 @@ class _Line:
                     raise _NoPositions from error
                 if not isinstance(error, _PASSING):
                     raise
-                if isinstance(error, NotConnected) and not self._follower.consumer.connected:
+                if self._task is not task or (isinstance(error, NotConnected) and not self._follower.consumer.connected):
                     return
                 self._follower.troubled(error)
                 self._retry = Deferred()
                 await sleep_or(wait, self._retry)
                 wait = min(2 * wait, longest)
                 # A part of it may have come.
-                asked = self.splice.asked
+                asked = self.splice.asked if self._task is task else None
                 continue
-            self._follower.troubled(None)
-            self._work = None
-            self._run(told())
+            if self._task is task:
+                self._follower.troubled(None)
+                self._task = self._work = None
+                self._run(told())
             return
 
-    async def _once(self, asked: AskTail | ReadPages | AskSince) -> Any:
+    async def _once(self, asked: AskTail | ReadPages | AskSince, task: object) -> Any:
         call = self._follower.consumer.caller(self._follower.node)
         splice = self.splice
         match asked:
@@ -390,7 +405,7 @@ class _Line:
                 known = self._tail
                 rows, first = (known.rows, known.first) if known is not None else (0, None)
                 stretch = Stretch(self.timeline, self.fields, start, end, rows, start if first is None else first)
-                await read_pages(call, stretch, self._page, self._answered, self._follower.room)
+                await read_pages(call, stretch, partial(self._page, task), self._answered, self._follower.room)
                 return splice.pages_done
             case AskSince(since, start, end):
                 answers = await ask_arrow(call, Question(self.fields, start, end, since={self.timeline: since}))
@@ -400,8 +415,9 @@ class _Line:
                 reached = one.position
                 return lambda: splice.changed(one.block, one.revises, reached, one.finalized_until)
 
-    def _page(self, block: Block) -> None:
-        self._run(self.splice.page(block))
+    def _page(self, task: object, block: Block) -> None:
+        if self._task is task:
+            self._run(self.splice.page(block))
 
     def _answered(self, page: Answered) -> None:
         mine = self.splice.position

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-from autobahn.twisted.util import sleep
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred
 
 from sisock.asking import Answered, Question
 from sisock.blocks import Block, news
@@ -120,8 +119,15 @@ class Polled:
 
 async def sleep_or(seconds: float, sooner: Deferred[Any]) -> None:
     """Waits so long, or until `sooner` fires."""
-    waited = (sleep(seconds), sooner)
-    await DeferredList(waited, fireOnOneCallback=True)
-    for one in waited:
-        one.addErrback(lambda failure: failure.trap(CancelledError))
-        one.cancel()
+    from twisted.internet import reactor
+
+    def over() -> None:
+        if not sooner.called:
+            sooner.callback(None)
+
+    timer = reactor.callLater(seconds, over)
+    try:
+        await sooner
+    finally:
+        if timer.active():
+            timer.cancel()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from autobahn.exception import Disconnected
 from autobahn.twisted.rawsocket import WampRawSocketClientFactory
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
-from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.serializer import CBORSerializer
 from autobahn.wamp.types import CallOptions, ComponentConfig
 from OpenSSL.SSL import Error as TLSError
@@ -160,18 +162,23 @@ class AskingSession(QuietSession):
         # Calls that bring results as they come take as long as they take; the router's own timeout is coarse, and only
         # frees what it holds for a call that was given up here.
         options = CallOptions(on_progress=progressed) if on_progress else CallOptions(timeout=int(timeout) + 1)
-        call = self.call(procedure, *args, options=options, **kwargs)
-        call.addBoth(lambda result: None if answered.called else answered.callback(result))
+        call: Deferred[Any] | None = None
         try:
+            call = self.call(procedure, *args, options=options, **kwargs)
+            call.addBoth(lambda result: None if answered.called else answered.callback(result))
             return await answered
         except ApplicationError as error:
             raise error_from_wire(error, procedure) from error
+        except (TransportLost, Disconnected) as error:
+            raise NotConnected from error
         finally:
             self._pending.discard(answered)
             if late.active():
                 late.cancel()
-            if not call.called and self.is_attached():
-                call.cancel()
+            if call is not None and not call.called and self.is_attached():
+                # A transport that closes in this moment need not be told.
+                with suppress(TransportLost, Disconnected):
+                    call.cancel()
 
     def fail_pending(self) -> None:
         """Fails what still waits for an answer that can no longer come."""

@@ -19,7 +19,8 @@ _numbers = count()
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
     """Answers addresses of new, empty databases."""
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not below pytest's folder, which another run of pytest closes to the server's user.
+    folder = Path(mkdtemp(prefix="sisock-postgres-"))
     folder.chmod(0o755)
     run = tmp_path_factory.mktemp("run")
     run.chmod(0o700)
@@ -36,6 +37,7 @@ def postgres(tmp_path_factory):
 
     yield fresh
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Server:
