@@ -25,6 +25,7 @@ from sisock.errors import SisockError, WrongCertificate
 from sisock.home import Run
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT, Settings
 from sisock.site import ports
+from sisock.store.leases import lives
 from sisock.times import iso
 from sisock.users import PUBLIC, TOKEN_PREFIX, User
 
@@ -289,7 +290,7 @@ def _parts(settings: Settings) -> Iterator[Finding]:
         )
         level: Level = "error" if ended["times"] > TOO_OFTEN else "warning"
         yield Finding(level, "site", what, f"{settings.home.logs / part}.log says why")
-    dead = [part for part, pid in run.pids.items() if not _alive(pid) and part not in restless]
+    dead = [part for part, pid in run.pids.items() if not lives(pid) and part not in restless]
     if dead:
         what = f"run.json names processes that are gone: {', '.join(dead)}"
         yield Finding("error", "site", what, f"start `sisock up` again; the logs are in {settings.home.logs}")
@@ -367,16 +368,6 @@ def _run(settings: Settings) -> Run | None:
         return settings.home.run()
     except SisockError:
         return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 async def ask(settings: Settings) -> list[Finding]:
