@@ -32,8 +32,9 @@ $(PAGE): $(READY) js/package-lock.json $(shell find js/src js/public js/index.ht
 run: setup ## Start a whole site; Ctrl-C stops it.
 	@exec $(BIN)/sisock up $(ARGS)
 
+# Two processes, each with a router of its own: most of what a test takes is waiting for another process to start.
 test: setup ## Run every test.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	js/npm test --silent
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
 	$(BIN)/python -m pytest tests/browser

@@ -92,7 +92,7 @@ async def test_a_name_that_is_taken_is_no_business_of_who_may_not_have_it(guests
         (["see", "read", "follow"], {"listed", "get_fields", "get_data", "latest", "data.t", "data."}),
         (["serve"], set()),
     ],
-    ids=str,
+    ids=lambda value: "" if isinstance(value, set) else " ".join(value),
 )
 @pytest_twisted.ensureDeferred
 async def test_each_verb_lets_one_do_that_alone(guests, rules, anna, verbs, can):

@@ -70,7 +70,7 @@ def test_what_counts_from_now(written, ago):
 @pytest.mark.parametrize(
     "wrong",
     [
-        *(None, True, "yesterday", "", [], {}, object(), float("nan"), float("inf"), 1j, b"-10m", np.array([1.0])),
+        *(None, True, "yesterday", "", [], {}, Ellipsis, float("nan"), float("inf"), 1j, b"-10m", np.array([1.0])),
         *(np.datetime64("NaT"), np.timedelta64("NaT"), pd.NaT),
         *("1969-01-01", datetime(1969, 1, 1), date(1960, 1, 1), np.datetime64("1950-01-01")),
     ],

@@ -97,6 +97,13 @@ def test_nothing_but_nulls():
     assert not Column.of([None, False]).is_null
 
 
+class Thing:
+    """An object whose name is the same in every run."""
+
+    def __repr__(self):
+        return "thing"
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -106,7 +113,7 @@ def test_nothing_but_nulls():
         b"abc",
         {"a": 1},
         {1, 2},
-        object(),
+        Thing(),
         [1, "a"],
         [True, 1],
         [True, 0.5],
@@ -118,7 +125,7 @@ def test_nothing_but_nulls():
         ["a\ud800"],
         [2**63],
         [-(2**63) - 1, 0.5, 10**400],
-        [object()],
+        [Thing()],
         [np.datetime64("2017-07-14")],
         np.array(5.0),
         np.array(5.0, object),
@@ -127,9 +134,9 @@ def test_nothing_but_nulls():
         np.array([b"a"]),
         np.array(["2017-07-14"], "M8[s]"),
         np.array([2**63], np.uint64),
-        np.array([object()]),
+        np.array([Thing()]),
         np.array(["a\ud800"]),
-        np.ma.MaskedArray([object()], [False]),
+        np.ma.MaskedArray([Thing()], [False]),
         np.ma.MaskedArray(np.zeros((2, 2))),
     ],
     ids=lambda value: f"{type(value).__name__} {value!r:.30}",
