@@ -18,6 +18,7 @@ from sisock import uris
 from sisock.credentials import Scram, looks_like_jwt, same, ticket_digest
 from sisock.errors import NotAuthenticated, NotAuthorized, SisockError
 from sisock.router.admission import REFUSED, watch_over
+from sisock.router.framing import frame_once
 from sisock.router.gate import gate_of
 from sisock.router.inside import Inside, Joined
 from sisock.session import QuietSession
@@ -31,6 +32,7 @@ class Authenticator(QuietSession):
         super().__init__(config)
         self.gate = gate_of(Path(config.extra["home"]))
         watch_over(self.gate, config.realm)
+        frame_once()
 
     async def onJoin(self, details: Any) -> None:  # noqa: N802
         """Offers the procedure that the router asks at each join."""
