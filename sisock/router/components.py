@@ -21,6 +21,7 @@ from sisock.router.admission import REFUSED, watch_over
 from sisock.router.framing import frame_once
 from sisock.router.gate import gate_of
 from sisock.router.inside import Inside, Joined
+from sisock.router.loitering import watch_the_doorstep
 from sisock.session import QuietSession
 from sisock.users import User
 
@@ -33,6 +34,7 @@ class Authenticator(QuietSession):
         self.gate = gate_of(Path(config.extra["home"]))
         watch_over(self.gate, config.realm)
         frame_once()
+        watch_the_doorstep()
 
     async def onJoin(self, details: Any) -> None:  # noqa: N802
         """Offers the procedure that the router asks at each join."""

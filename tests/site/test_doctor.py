@@ -6,9 +6,15 @@ import json
 import os
 import subprocess
 import time
+from datetime import timedelta
 
 import pytest
 
+from sisock.certificates import Certificates
+from sisock.home import Home
+from sisock.settings import Settings
+from sisock.site.doctor import look
+from sisock.users import User
 from tests.site.conftest import SISOCK, wait
 
 
@@ -108,3 +114,41 @@ def test_names_are_completed(site, words, found):
     env = {**site.env, "_SISOCK_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = subprocess.run([SISOCK], env=env, capture_output=True, text=True, timeout=60)
     assert found in done.stdout
+
+
+def test_what_is_wrong_with_access_is_found_with_what_to_do(tmp_path):
+    home = Home(tmp_path)
+    home.users.ensure("anna", "consumer")
+    home.users.add(User("gone", "consumer", secret="x" * 30, expires=time.time() - 1))
+    certificates = Certificates(tmp_path)
+    certificates.ensure_authority()
+    certificates.ensure("router")
+    home.rules.path.write_text(
+        '[[rule]]\nwho = ["anna", "anne"]\nnodes = ["*"]\nverbs = ["see"]\n'
+        '[face.bridge]\nwithout_token = ["0.0.0.0/0"]\n'
+        '[[issuer]]\nname = "lab"\nissuer = "https://x.example"\naudience = "sisock"\njwks = "none.json"\n'
+    )
+    env = {**os.environ, "SISOCK_HOME": str(tmp_path)}
+    status, findings = doctor(env)
+    assert status == 1
+    told = {finding["what"]: finding for finding in findings if finding["about"] in ("rules", "credentials")}
+    wrong = [what for what, finding in told.items() if finding["level"] != "ok"]
+    assert len(wrong) == 4
+    for word in ("'anne'", "0.0.0.0/0", "none.json", "gone"):
+        assert [what for what in wrong if word in what], word
+    assert all(told[what]["remedy"] for what in wrong)
+    assert levels(findings, "certificate") == {"ok"}
+
+    home.rules.path.write_text("rule = 5")
+    status, findings = doctor(env)
+    assert status == 1
+    assert levels(findings, "rules") == {"error"}
+
+
+@pytest.mark.parametrize(("hours", "level"), [(-1, "error"), (24 * 20, "warning"), (24 * 100, "warning"), (24 * 300, "ok")])
+def test_an_authority_near_its_end_is_told_in_time(tmp_path, monkeypatch, hours, level):
+    monkeypatch.setattr("sisock.certificates.AUTHORITY_VALID", timedelta(hours=hours))
+    Certificates(tmp_path).ensure_authority()
+    found = [one for one in look(Settings.read({}, Home(tmp_path))) if one.about == "certificate"]
+    assert [one.level for one in found] == [level]
+    assert level == "ok" or "renew" in found[0].remedy
