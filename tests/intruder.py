@@ -22,7 +22,9 @@ ROLES = {"caller": {}, "subscriber": {}}
 
 def frame(message):
     payload = json.dumps(message).encode()
-    length = struct.pack("!BB", 0x81, 0x80 | len(payload)) if len(payload) < 126 else struct.pack("!BBH", 0x81, 0xFE, len(payload))
+    length = (
+        struct.pack("!BB", 0x81, 0x80 | len(payload)) if len(payload) < 126 else struct.pack("!BBH", 0x81, 0xFE, len(payload))
+    )
     # A mask of zeros leaves the payload as it is.
     return length + bytes(4) + payload
 

@@ -81,7 +81,8 @@ async def flood(flooded, way, seconds, at_once):
     command = [sys.executable, "-m", "tests.intruder", at.hostname, str(at.port), router.consumer.authid, way]
     node = await guests.node(f"flooded.{way}")
     before = len(audit(router))
-    intruder = subprocess.Popen([*command, str(seconds), str(at_once)], stdout=subprocess.PIPE, text=True)
+    command += [str(seconds), str(at_once)]
+    intruder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220  it starts at once
     try:
         await until(lambda: len(audit(router)) > before)
         right = 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +19,7 @@ from autobahn.wamp.exception import ApplicationError
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
 from sisock.consumer import Consumer
 from sisock.errors import NotAuthenticated, NotAuthorized
@@ -116,6 +120,22 @@ async def test_a_token_is_a_ticket(router, issuer, algorithm):
     assert isinstance(await consumer.nodes(), list)
     await consumer.stop()
     assert '"user": "jwt:lab:alice"' in router.home.audit("router").read_text()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_connects_with_a_token(router, issuer, tmp_path):
+    code = "import sisock, sys; print(sisock.connect(sys.argv[1], token=sys.stdin.read()).nodes())"
+    said = {}
+    for name, given in (("good", token()), ("expired", token(exp=time.time() - 1))):
+        command = [sys.executable, "-c", code, router.ws]
+        home = {**os.environ, "SISOCK_HOME": str(tmp_path)}
+        said[name] = await deferToThread(
+            subprocess.run, command, input=given, env=home, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert said["good"].returncode == 0, said["good"].stderr
+    assert said["good"].stdout.startswith("[")
+    assert said["expired"].returncode == 1
+    assert "not accepted" in said["expired"].stderr
 
 
 @pytest_twisted.ensureDeferred

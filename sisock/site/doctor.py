@@ -199,11 +199,14 @@ def _certificate(settings: Settings) -> Iterator[Finding]:
     for key in certificates.secrets():
         if key.stat().st_mode & 0o077:
             yield Finding("error", "certificate", f"{key} is a secret and other users may read it", f"chmod 600 {key}")
-    run, (shown, _) = _run(settings), certificates.files("router")
-    told = _shown_by(run.ws) if run is not None and run.certificate and shown.exists() else None
-    if told is not None and told != shown.read_bytes().strip():
-        what = f"the router shows another certificate than {shown}"
-        yield Finding("error", "certificate", what, "restart `sisock up --tls`, so that it shows the one in the home")
+    run = _run(settings)
+    served = {"router": run.ws, "bridge": run.bridge} if run is not None and run.certificate else {}
+    for listener, address in served.items():
+        shown, _ = certificates.files(listener)
+        told = _shown_by(address) if address is not None and shown.exists() else None
+        if told is not None and told != shown.read_bytes().strip():
+            what = f"the {listener} shows another certificate than {shown}"
+            yield Finding("error", "certificate", what, "restart `sisock up --tls`, so that it shows the one in the home")
     found = certificates.all()
     while True:
         try:

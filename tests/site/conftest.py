@@ -94,7 +94,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def secure(tmp_path_factory):
-    """A site with TLS."""
-    up = Up(tmp_path_factory.mktemp("secure"), "--tls", "--nodes", "sensors").ready()
+    """A site with TLS, whose bridge listens beyond this machine, too."""
+    up = Up(tmp_path_factory.mktemp("secure"), "--tls", "--nodes", "sensors", "--bridge-host", "0.0.0.0").ready()
     yield up
     up.stop()

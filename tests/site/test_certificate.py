@@ -55,8 +55,8 @@ def test_the_doctor_sees_a_router_that_shows_another_certificate_than_the_home_h
     shown, _ = certificates.files("router")
     good = shown.read_bytes()
     try:
-        certificates.renew("bridge")
-        shown.write_bytes(certificates.files("bridge")[0].read_bytes())
+        certificates.renew("another")
+        shown.write_bytes(certificates.files("another")[0].read_bytes())
         found = json.loads(secure.sisock("doctor", "--json", check=False).stdout)
         (wrong,) = [one for one in found if one["about"] == "certificate" and one["level"] == "error"]
         assert "another certificate" in wrong["what"]
