@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 import numpy as np
 
+from sisock.beside import TableRows
 from sisock.blocks import Block, concat, merge
 from sisock.downsample import thin
 from sisock.errors import InvalidArgument, LateRow, PositionLost, SisockError, TooMuch
@@ -98,9 +99,19 @@ class History(Protocol):
     """What keeps a node's rows: in memory here, on disk in the store. Times are whole microseconds, ranges half-open."""
 
     def append(
-        self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
+        self,
+        timeline: str,
+        block: Block,
+        *,
+        lateness: float = 0.0,
+        correct: bool = False,
+        wait: bool = True,
+        beside: Sequence[TableRows] = (),
     ) -> Future[Position]:
-        """Keeps a block; the Future has its position, or why it was not kept. A full queue blocks, or raises Busy."""
+        """Keeps a block; the Future has its position, or why it was not kept. A full queue blocks, or raises Busy.
+
+        What is kept `beside` it, in tables of the node's own, is there when the block is, and not otherwise.
+        """
 
     def read(self, timeline: str, fields: Iterable[str], start: int, end: int) -> tuple[Block, Position]:
         """The rows in [start, end) and their position."""
@@ -137,6 +148,14 @@ class History(Protocol):
 
 
 @runtime_checkable
+class HasTables(Protocol):
+    """A history that has tables of the node's own beside it."""
+
+    def select(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query of these tables, with `?` for each parameter; StoreAway while they cannot be read."""
+
+
+@runtime_checkable
 class Shared(Protocol):
     """A history that several processes may want to write, and that the one writes which has the node's name."""
 
@@ -158,9 +177,18 @@ class MemoryHistory:
         self._lock = threading.Lock()
 
     def append(
-        self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
+        self,
+        timeline: str,
+        block: Block,
+        *,
+        lateness: float = 0.0,
+        correct: bool = False,
+        wait: bool = True,
+        beside: Sequence[TableRows] = (),
     ) -> Future[Position]:
-        """Keeps a block as `keep` does; the Future is done."""
+        """Keeps a block as `keep` does; the Future is done. It has no tables, and nothing can be kept beside."""
+        if beside:
+            raise InvalidArgument("a history in memory has no tables; `sisock run` keeps one on disk")
         done: Future[Position] = Future()
         try:
             done.set_result(self.keep(timeline, block, lateness=lateness, correct=correct))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, ClassVar
 
 from sisock import resolution
+from sisock.beside import TableRows, Tables
 from sisock.blocks import Block, news
 from sisock.downsample import Method
 from sisock.errors import InvalidArgument, LateRow, LostLease, NodeFailed, StoreAway, TooMuch
@@ -69,6 +70,8 @@ class DataNode:
     """What is special about a timeline: its interval, its lateness."""
     max_rows: ClassVar[int] = 1_000_000
     """How many rows of each timeline are kept."""
+    tables: ClassVar[Tables | None] = None
+    """SQL tables of the node's own, which are kept beside its timelines in the store."""
     measures: ClassVar[bool] = True
     """Whether the interval of a timeline that declares none is read off its rows."""
     batch: ClassVar[float] = 0.02
@@ -117,10 +120,15 @@ class DataNode:
         """
         return self.append_block(timeline, Block.of(t, values), correct=correct)
 
-    def append_block(self, timeline: str, block: Block, *, correct: bool = False) -> Future[Position]:
-        """Keeps a block as `append` does: for those who have whole microseconds and columns already."""
+    def append_block(
+        self, timeline: str, block: Block, *, correct: bool = False, beside: Sequence[TableRows] = ()
+    ) -> Future[Position]:
+        """Keeps a block as `append` does: for those who have whole microseconds and columns already.
+
+        What is to stand `beside` it in the node's own `tables` is kept in the same transaction.
+        """
         self._check_declared(timeline, block)
-        if correct and len(block):
+        if correct and len(block) and not beside:
             # A file that is read again brings what is there already; only what is new is written.
             unchanged: Future[Position] = Future()
             # With its database away nobody can say what is there: all of it is kept.
@@ -130,7 +138,8 @@ class DataNode:
                 unchanged.set_result(position)
             if not len(block):
                 return unchanged
-        kept = self.history.append(timeline, block, lateness=self.lateness(timeline), correct=correct, wait=not _in_reactor())
+        lateness, wait = self.lateness(timeline), not _in_reactor()
+        kept = self.history.append(timeline, block, lateness=lateness, correct=correct, wait=wait, beside=beside)
         if kept.done() and (error := kept.exception()) is not None:
             raise error
         # Whoever does not wait for the Future still is told of an error, in the node's health.

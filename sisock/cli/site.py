@@ -151,7 +151,7 @@ def _run_node(node: str) -> None:
 
     writer = Writer(identity.instance, identity.start)
     folder = environment.home.outbox(made.name)
-    made.history, close = open_history(environment.store, made.name, writer, folder, keeping)
+    made.history, close = open_history(environment.store, made.name, writer, folder, keeping, made.tables)
     service = NodeService(made, environment.node(made.name), identity)
     told = LoopingCall(_HealthFile(made.health, environment.home.health(made.name)).tell)
 

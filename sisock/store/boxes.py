@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+from sisock.beside import TableRows, of_text, to_text
 from sisock.blocks import Block
 from sisock.errors import StoreDamaged, StoreFull
 from sisock.positions import Position
@@ -34,10 +35,13 @@ log = logging.getLogger(__name__)
 # Bytes of a file above which it is made anew when nothing waits in it.
 LARGE = 16 << 20
 
-_COLUMNS = "timeline, epoch, seq, box, number, names, data"
+# A block that is to wait: its timeline, the position that is acknowledged, its id, its rows, and what goes beside it.
+Waits = tuple[str, Position, Mark, Block, Sequence[TableRows]]
+
+_COLUMNS = "timeline, epoch, seq, box, number, names, data, beside"
 _BLOCK = (
     "id INTEGER PRIMARY KEY, timeline TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, "
-    "box TEXT NOT NULL, number INTEGER NOT NULL, names TEXT NOT NULL, data BLOB NOT NULL"
+    "box TEXT NOT NULL, number INTEGER NOT NULL, names TEXT NOT NULL, data BLOB NOT NULL, beside TEXT"
 )
 _TABLES = {
     "waiting": _BLOCK,
@@ -62,6 +66,7 @@ class Kept:
     position: Position
     mark: Mark
     block: Block | StoreDamaged
+    beside: tuple[TableRows, ...] = ()
 
 
 class Box:
@@ -106,6 +111,10 @@ class Box:
             with file.writing() as tx:
                 for table, columns in _TABLES.items():
                     tx.run(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+                for table in ("waiting", "refused"):
+                    # A file of an earlier release has nothing beside its blocks.
+                    if "beside" not in {row[1] for row in tx.rows(f"PRAGMA table_info({table})")}:
+                        tx.run(f"ALTER TABLE {table} ADD COLUMN beside TEXT")
                 state = dict(tx.rows("SELECT name, value FROM state"))
                 known = tx.rows("SELECT timeline, seq, newest, kinds FROM known")
                 self.waiting, self.refused = (
@@ -132,16 +141,17 @@ class Box:
         """Notes the id of a run of the outbox, which the file knows before the database hears of it."""
         self.runs = [*self.runs, run]
 
-    def put(self, blocks: Sequence[tuple[str, Position, Mark, Block]], lines: Mapping[str, Line], epoch: str) -> None:
-        """Commits blocks, durably, and how far these lines came with them."""
+    def put(self, blocks: Sequence[Waits], lines: Mapping[str, Line], epoch: str) -> None:
+        """Commits blocks and what goes beside them, durably, and how far these lines came with them."""
         since = self.since or now()
         with self._file.writing() as tx:
-            for timeline, position, mark, block in blocks:
+            for timeline, position, mark, block, beside in blocks:
                 names = list(block.columns)
                 tx.run(
-                    f"INSERT INTO waiting ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    f"INSERT INTO waiting ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     *(timeline, position.epoch, position.seq, mark.box, mark.number, json.dumps(names)),
                     pack(block, {name: at for at, name in enumerate(names)}),
+                    to_text(beside),
                 )
             _know(tx, lines.values())
             _set(tx, "epoch", epoch)
@@ -160,7 +170,10 @@ class Box:
     def first(self, most: int, most_bytes: int) -> list[Kept]:
         """The blocks that wait longest: at most so many, and one at least."""
         with self._file.reading() as tx:
-            sizes = tx.rows("SELECT id, length(data) FROM waiting WHERE id > ? ORDER BY id LIMIT ?", self._handed, most)
+            sizes = tx.rows(
+                "SELECT id, length(data) + coalesce(length(beside), 0) FROM waiting WHERE id > ? ORDER BY id LIMIT ?",
+                *(self._handed, most),
+            )
             upto, held = 0, 0
             for key, size in sizes:
                 held += size
@@ -169,8 +182,8 @@ class Box:
                 upto = key
             rows = tx.rows(f"SELECT id, {_COLUMNS} FROM waiting WHERE id > ? AND id <= ? ORDER BY id", self._handed, upto)
         return [
-            Kept(key, timeline, Position(epoch, seq), Mark(box, number), _block(data, names))
-            for key, timeline, epoch, seq, box, number, names, data in rows
+            Kept(key, timeline, Position(epoch, seq), Mark(box, number), _block(data, names), of_text(beside))
+            for key, timeline, epoch, seq, box, number, names, data, beside in rows
         ]
 
     def done(self, upto: int, count: int, refused: Sequence[tuple[int, str]], *, moved: bool) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from sisock.beside import TableRows
 from sisock.blocks import Block
 from sisock.errors import Busy, LostLease, SisockError, StoreAway, StoreFull
 from sisock.positions import Position
@@ -54,12 +55,13 @@ class Append:
     lateness: float
     correct: bool
     mark: Mark | None = None
+    beside: Sequence[TableRows] = ()
     done: Future[Position] = field(default_factory=Future)
 
     @property
     def size(self) -> int:
         """About how many bytes it holds."""
-        return 200 + 8 * len(self.block) * (1 + len(self.block.columns))
+        return 200 + 8 * len(self.block) * (1 + len(self.block.columns)) + sum(one.size for one in self.beside)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +92,8 @@ class Committer:
         self._stopped: StoreAway | None = None
         # What is known of each timeline under a lease; forgotten when a transaction fails.
         self._lines: dict[tuple[Lease, str], tuple[Line, Waiting]] = {}
+        # Nodes that were deleted, of which the thread has not yet let go.
+        self._forgotten: set[int] = set()
         self._thread = threading.Thread(target=self._work, name="sisock-store", daemon=True)
         self._thread.start()
 
@@ -108,6 +112,11 @@ class Committer:
             self._bytes += job.size
             self._changed.notify_all()
 
+    def forget(self, node: int) -> None:
+        """Knows nothing more of a node's timelines, since they were deleted."""
+        with self._changed:
+            self._forgotten.add(node)
+
     def close(self) -> None:
         """Commits what waits, and ends the thread."""
         with self._changed:
@@ -125,6 +134,9 @@ class Committer:
                 self._bytes -= jobs[-1].size
                 if isinstance(jobs[-1], Task):
                     break
+            if self._forgotten:
+                self._lines = {key: known for key, known in self._lines.items() if key[0].node not in self._forgotten}
+                self._forgotten.clear()
             self._changed.notify_all()
             return jobs
 
@@ -218,6 +230,8 @@ class Committer:
             raise _Refused(error) from error
         sealed = line.sealed
         position = keep(tx, self._shelf, line, waiting, job.block, kinds, job.lateness)
+        for rows in job.beside:
+            tx.many(rows.statement, rows.rows)
         if due(waiting):
             fold(tx, self._shelf, line, waiting)
         if line.sealed != sealed:

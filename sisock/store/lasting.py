@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from sisock.beside import TableRows, Tables
 from sisock.blocks import Block
 from sisock.errors import InvalidArgument, SisockError, StoreAway, UnknownNode
 from sisock.history import Changes, History, Keeping, MemoryHistory, Tail
@@ -29,15 +30,20 @@ WRITES, READS = 2, 6
 
 
 def open_history(
-    address: str, name: str, writer: Writer, folder: Path, changed: Callable[[Keeping], None] = lambda _: None
+    address: str,
+    name: str,
+    writer: Writer,
+    folder: Path,
+    changed: Callable[[Keeping], None] = lambda _: None,
+    tables: Tables | None = None,
 ) -> tuple[History, Callable[[], None]]:
-    """A node's history to write and to read, and what closes it.
+    """A node's history to write and to read, with the node's own tables, and what closes it.
 
     In a file it is written at once where nobody else has the lease. In PostgreSQL, or while the lease is another's, rows
     are kept in `folder` until the database is there and the lease can be had.
     """
     if Database(address).engine == "sqlite":
-        store = Store.open(address)
+        store = Store.open(address, tables=tables)
         try:
             history = take(store, name, writer, lambda: None)
         except BaseException:
@@ -46,7 +52,7 @@ def open_history(
         if history is not None:
             return history, lambda: _close(store, history)
         store.close()
-    lasting = LastingHistory(address, name, writer, folder, changed=changed)
+    lasting = LastingHistory(address, name, writer, folder, changed=changed, tables=tables)
     return lasting, lasting.close
 
 
@@ -75,7 +81,9 @@ class LastingHistory:
         has_name: HasName = lambda: None,
         changed: Callable[[Keeping], None] = lambda _: None,
         retry: float | None = None,
+        tables: Tables | None = None,
     ) -> None:
+        self._tables = tables
         self.name, self.has_name, self.changed = name, has_name, changed
         self._address, self._writer = address, writer
         # What is no address at all is not kept trying.
@@ -99,10 +107,17 @@ class LastingHistory:
     # Writing
 
     def append(
-        self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
+        self,
+        timeline: str,
+        block: Block,
+        *,
+        lateness: float = 0.0,
+        correct: bool = False,
+        wait: bool = True,
+        beside: Sequence[TableRows] = (),
     ) -> Future[Position]:
         """Keeps a block, in the database or on this machine's disk; the Future has its position when it is durable."""
-        return self._outbox.append(timeline, block, lateness=lateness, correct=correct, wait=wait)
+        return self._outbox.append(timeline, block, lateness=lateness, correct=correct, wait=wait, beside=beside)
 
     def named(self) -> None:
         """Says that this process has come by the node's name: it may write now."""
@@ -120,7 +135,7 @@ class LastingHistory:
             self._drop()
 
     def _connect(self, mine: int | None) -> NodeHistory | None:
-        store = Store.open(self._address, pool=WRITES)
+        store = Store.open(self._address, pool=WRITES, tables=self._tables)
         try:
             history = take(store, self.name, self._writer, lambda: self.has_name(), mine)  # noqa: PLW0108  it is set later
         except BaseException:
@@ -175,6 +190,21 @@ class LastingHistory:
         """How far the timeline has come."""
         return self._read(lambda history: history.position(timeline))
 
+    def select(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query of the node's own tables; StoreAway while they cannot be read.
+
+        What waits on this machine's disk is not in them yet.
+        """
+        trouble = self._outbox.trouble
+        if isinstance(trouble, StoreAway):
+            raise StoreAway(f"{self.name}: its tables cannot be read now, and rows go on being kept: {trouble}") from trouble
+        try:
+            return self._store().reader(self.name).select(sql, *parameters)
+        except StoreAway:
+            with self._lock:
+                self._drop()
+            return self._store().reader(self.name).select(sql, *parameters)
+
     def newest(self, timeline: str) -> int | None:
         """The last time that was acknowledged; None if the timeline has no rows, as far as is known."""
         if self._outbox.writing:
@@ -202,13 +232,15 @@ class LastingHistory:
                 self._drop()
             return read(self._reader())
 
-    def _reader(self) -> History:
+    def _store(self) -> Store:
         with self._lock:
             if self._reading is None:
-                self._reading = Store.open(self._address, pool=READS)
-            store = self._reading
+                self._reading = Store.open(self._address, pool=READS, tables=self._tables)
+            return self._reading
+
+    def _reader(self) -> History:
         try:
-            return store.reader(self.name)
+            return self._store().reader(self.name)
         except UnknownNode:
             # It has no history in the database yet, so there is nothing to read.
             return MemoryHistory()

@@ -25,6 +25,7 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
+from sisock.beside import TableRows
 from sisock.blocks import Block, news
 from sisock.errors import Busy, InvalidArgument, LateRow, LostLease, SisockError, StoreAway, StoreDamaged, StoreFull
 from sisock.history import Keeping
@@ -62,12 +63,13 @@ class _Job:
     block: Block
     lateness: float
     correct: bool
+    beside: Sequence[TableRows] = ()
     mark: Mark = field(default_factory=lambda: Mark("", 0))
     done: Future[Position] = field(default_factory=Future)
 
     @property
     def size(self) -> int:
-        return 200 + 8 * len(self.block) * (1 + len(self.block.columns))
+        return 200 + 8 * len(self.block) * (1 + len(self.block.columns)) + sum(one.size for one in self.beside)
 
 
 @dataclass(slots=True)
@@ -139,14 +141,21 @@ class Outbox:
         self._begun.wait(PATIENCE)
 
     def append(
-        self, timeline: str, block: Block, *, lateness: float = 0.0, correct: bool = False, wait: bool = True
+        self,
+        timeline: str,
+        block: Block,
+        *,
+        lateness: float = 0.0,
+        correct: bool = False,
+        wait: bool = True,
+        beside: Sequence[TableRows] = (),
     ) -> Future[Position]:
         """Keeps a block as NodeHistory.append does; the Future is done when it is durable, here or there."""
         check_field_name(timeline, "timeline")
         for name in block.columns:
             check_field_name(name)
         self._check(block)
-        job = _Job(timeline, block, lateness, correct)
+        job = _Job(timeline, block, lateness, correct, beside)
         self._jobs.put(job, wait=wait)
         return job.done
 
@@ -371,7 +380,7 @@ class Outbox:
                 line.seq += 1
                 kept.append((job, Position(line.epoch, line.seq)))
             known = self._lines if self._know_all else {name: self._lines[name] for name in touched}
-            blocks = [(job.timeline, position, job.mark, job.block) for job, position in kept]
+            blocks = [(job.timeline, position, job.mark, job.block, job.beside) for job, position in kept]
             self._box.put(blocks, known, self._epoch)
         except BaseException:
             for name in touched:
@@ -412,7 +421,7 @@ class Outbox:
                     there, _ = history.read(kept.timeline, list(block.columns), int(block.t[0]), int(block.t[-1]) + 1)
                     block = news(there, block)
                 # It was checked when it was acknowledged.
-                job = _Job(kept.timeline, block, 0.0, True, kept.mark)
+                job = _Job(kept.timeline, block, 0.0, True, kept.beside, kept.mark)
                 future = _append(history, job, [earlier for _, earlier in sent if earlier is not None], patience)
             sent.append((kept, future))
         moved = False
@@ -455,7 +464,8 @@ class Outbox:
 
 def _append(history: NodeHistory, job: _Job, earlier: Sequence[Future[Position]], patience: _Patience) -> Future[Position]:
     """Hands a block in without waiting for ever for room in the queue of a database that does not answer."""
-    how: dict[str, Any] = {"lateness": job.lateness, "correct": job.correct, "mark": job.mark, "wait": False}
+    how: dict[str, Any] = {"lateness": job.lateness, "correct": job.correct, "wait": False}
+    how |= {"mark": job.mark, "beside": job.beside}
     try:
         return history.append(job.timeline, job.block, **how)
     except Busy:

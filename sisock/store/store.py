@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from sisock.beside import TableRows, Tables
 from sisock.blocks import Block
 from sisock.errors import LostLease, SisockError, UnknownNode
 from sisock.history import Changes, Tail
@@ -52,16 +53,19 @@ class Store:
         self._committer: Committer | None = None
 
     @classmethod
-    def open(cls, address: str | Path, *, pool: int = 8) -> Self:
+    def open(cls, address: str | Path, *, pool: int = 8, tables: Tables | None = None) -> Self:
         """Opens the store at a path (SQLite) or an address (`postgresql://...`), and makes or updates its tables.
 
-        `pool` bounds the connections; StoreAway, StoreFull or StoreDamaged say why it cannot be opened.
+        `pool` bounds the connections; `tables` are a node's own, which are kept beside. StoreAway, StoreFull or
+        StoreDamaged say why it cannot be opened.
         """
         database = Database(address, pool=pool)
         if database.path is not None:
             database.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             upgrade(database)
+            if tables is not None:
+                upgrade(database, tables=tables)
         except BaseException:
             database.close()
             raise
@@ -149,6 +153,9 @@ class Store:
             tx.run("DELETE FROM timelines WHERE node = ?", row[0])
             tx.run("DELETE FROM applied WHERE node = ?", row[0])
             tx.run("DELETE FROM nodes WHERE id = ?", row[0])
+        if self._committer is not None:
+            # SQLite gives the number of what was the last node to the next one, whose timelines are none of those.
+            self._committer.forget(int(row[0]))
 
     def restored(self, name: str) -> None:
         """Gives a node's history a new epoch, as it must have after it was brought back from a copy."""
@@ -204,6 +211,7 @@ class NodeHistory:
         correct: bool = False,
         wait: bool = True,
         mark: Mark | None = None,
+        beside: Sequence[TableRows] = (),
     ) -> Future[Position]:
         """Keeps a block; the Future has its position when it is durably there.
 
@@ -211,12 +219,12 @@ class NodeHistory:
         The Future raises LateRow for a row older than `newest - lateness` unless `correct`, InvalidArgument for a
         value of another type than its field's, LostLease when another process writes this node now, StoreFull and
         StoreAway; nothing of the block is kept then. A full queue blocks, or raises Busy without `wait`. A `mark` is
-        noted in the block's own transaction, for `applied`.
+        noted in the block's own transaction, for `applied`; so is what is to stand in the node's own tables `beside` it.
         """
         check_field_name(timeline, "timeline")
         for name in block.columns:
             check_field_name(name)
-        job = Append(self._writing(), timeline, block, lateness, correct, mark)
+        job = Append(self._writing(), timeline, block, lateness, correct, mark, beside)
         self.store.committer.submit(job, wait=wait)
         return job.done
 
@@ -429,6 +437,11 @@ class NodeHistory:
             start = EARLIEST if row is None or row[0] is None else int(row[0])
             t = read(tx, self._shelf, line, (), start, LATEST).t[-SEAL_ROWS:]
         return float(np.median(np.diff(t))) / MICROS if len(t) > 1 else None
+
+    def select(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query of the node's own tables, with `?` for each parameter."""
+        with self._database.reading() as tx:
+            return tx.rows(sql, *parameters)
 
     def _load(self, tx: Tx, timeline: str) -> Line:
         return load(tx, self._node, timeline) or Line(-1, timeline, self.epoch)

@@ -217,7 +217,7 @@ def test_a_database_that_is_away_is_one_line(on_file):
 def test_info_tells_of_what_waits_elsewhere(on_file, tmp_path):
     fill(tmp_path / "h.db", 10)
     box = Box(tmp_path / "home" / "nodes" / "roof.outbox" / "1.db")
-    box.put([("t", Position("e", 1), Mark("m", 1), some(10))], {}, "e")
+    box.put([("t", Position("e", 1), Mark("m", 1), some(10), ())], {}, "e")
     said = on_file("info")
     assert "roof: 1 blocks more wait" in said.stderr
     box.close()
