@@ -18,7 +18,8 @@ from alembic import op
 revision, down_revision, branch_labels, depends_on = "0001", None, None, None
 def upgrade():
     op.create_table("notes", sa.Column("id", sa.Text, primary_key=True), sa.Column("words", sa.Text, nullable=False))
-    op.create_table("newest", sa.Column("id", sa.Text, primary_key=True), sa.Column("t", sa.BigInteger), sa.Column("v", sa.Float))
+    newest = sa.Column("t", sa.BigInteger), sa.Column("v", sa.Float)
+    op.create_table("newest", sa.Column("id", sa.Text, primary_key=True), *newest)
 def downgrade():
     op.drop_table("newest")
     op.drop_table("notes")
