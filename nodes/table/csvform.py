@@ -133,13 +133,18 @@ def look(path: Path, asked: Asked) -> CsvForm:
     return CsvForm(form.names, form.header, form.body, form.lines, form.separator, decimal, encoding, asked.null)
 
 
-def sample(path: Path, form: CsvForm) -> Any:
-    """The first rows of a file as Arrow finds their types."""
+def sample(path: Path, form: CsvForm, *, newest: bool = False) -> Any:
+    """The first rows of a file, or its last, as Arrow finds their types."""
     import pyarrow as pa
 
     with path.open("rb") as file:
-        file.seek(form.body)
+        end = file.seek(0, 2)
+        file.seek(max(form.body, end - SAMPLE // 16) if newest else form.body)
+        cut = file.tell() > form.body
         data = file.read(SAMPLE)
+    if cut:
+        # It begins in the middle of a line.
+        data = data[data.find(b"\n") + 1 :]
     data = form.utf8(data[: whole(data)])
     try:
         return form.parse(data, None, lambda _: None) if data else form.parse(b"\n", None, lambda _: None)

@@ -34,7 +34,7 @@ class DatabaseTable(DataNode):
         """SetupError for what cannot be served, StoreAway if the database does not answer."""
         self.asked = asked
         self.table = SqlTable(asked)
-        self.name = asked.node if asked.name or asked.table or "://" not in asked.source else self.table.name  # type: ignore[misc]
+        self.name = asked.node  # type: ignore[misc]
         self.interval = asked.every  # type: ignore[misc]
         self.description = asked.description or f"The table {self.table.shown} in {asked.shown}."
         super().__init__()

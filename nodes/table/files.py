@@ -23,6 +23,7 @@ from sisock.nodes.table.layout import Layout, lay_out, listed
 from sisock.nodes.table.parquetfile import ParquetTable, plain
 from sisock.nodes.table.problems import Problem, Problems
 from sisock.positions import Position
+from sisock.times import to_seconds
 from sisock.users import write_private
 
 log = logging.getLogger(__name__)
@@ -165,6 +166,7 @@ class FileTable(DataNode):
         """What there is, for people and programs: fields, about how many rows, the first and the last time."""
         files = self.paths()
         rows = sum(map(_rows, files))
+        first, last = (self._end_of(path, newest=newest) for path, newest in ((files[0], False), (files[-1], True)))
         return {
             "node": self.name,
             "source": self.asked.shown,
@@ -173,6 +175,8 @@ class FileTable(DataNode):
             "time": self.layout.time,
             "series": self.layout.series,
             "rows": rows,
+            "first": first,
+            "last": last,
             "columns": [
                 {
                     "column": spec.column,
@@ -185,6 +189,20 @@ class FileTable(DataNode):
             ],
             "notes": self.notes,
         }
+
+    def _end_of(self, path: Path, *, newest: bool) -> float | None:
+        """The first time among a file's first rows, or the last among its last, in seconds."""
+        try:
+            if is_parquet(path):
+                values = parquetfile.end_of(path, self.layout.time, newest=newest)
+            else:
+                form = csvform.look(path, self.asked)
+                table = csvform.sample(path, form, newest=newest)
+                values = table.column(self.layout.time)
+            micros, valid = self.clock.micros(values)
+        except (SetupError, OSError, KeyError):
+            return None
+        return to_seconds(int(micros[valid].max() if newest else micros[valid].min())) if valid.any() else None
 
     # Serving
 
