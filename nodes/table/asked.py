@@ -78,7 +78,7 @@ class Asked:
         """What the command line and a description say together; of both, the command line counts."""
         said: dict[str, Any] = {}
         if source is not None and source.endswith(".toml") and describe is None:
-            source, describe = None, Path(source)
+            describe, source = Path(source), None
         if describe is not None:
             said = _described(describe)
         chosen = {**said, **{name: value for name, value in given.items() if value not in (None, ())}}

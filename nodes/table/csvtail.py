@@ -49,8 +49,8 @@ class Place:
     def from_wire(cls, told: Any) -> Place | None:
         """A place that was kept; None for what is none."""
         try:
-            numbers = (int(told[name]) for name in ("inode", "offset", "lines"))
-            return cls(*numbers, str(told["head"]), int(told["head_size"]), str(told["mark"]))
+            inode, offset, lines = (int(told[name]) for name in ("inode", "offset", "lines"))
+            return cls(inode, offset, lines, str(told["head"]), int(told["head_size"]), str(told["mark"]))
         except (TypeError, ValueError, LookupError):
             return None
 

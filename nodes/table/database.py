@@ -41,7 +41,6 @@ class DatabaseTable(DataNode):
         self.problems = Problems()
         self.notes = self.table.notes
         folder = (home or Home.default()).path / "nodes"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lateness = asked.lateness or LATENESS
         self._history = SqlHistory(self.table, folder / f"{self.name}.table.json", self._lateness)
         self.history = self._history
@@ -74,6 +73,10 @@ class DatabaseTable(DataNode):
             ],
             "notes": self.notes,
         }
+
+    def start(self) -> None:
+        """Keeps how far the table has come, before anybody hears of it."""
+        self._history.save()
 
     def sample(self) -> None:
         """Looks for new rows; that gives no row of its own. With the database away, health says so until it is back."""

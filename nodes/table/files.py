@@ -50,7 +50,7 @@ class FileTable(DataNode):
         self.interval = asked.every  # type: ignore[misc]
         self.description = asked.description or f"The table {asked.shown}."
         super().__init__()
-        self.problems = Problems()
+        self.problems = Problems(self._refused)
         self.notes: list[str] = []
         self.path = Path(asked.source).expanduser().absolute()
         self.kinds: dict[str, str] = {}
@@ -218,6 +218,11 @@ class FileTable(DataNode):
         """Reads what is new; that gives no row of its own."""
         self._scan(None)
 
+    def _refused(self, problem: Problem, times: int) -> None:
+        # `sisock doctor` shows it.
+        self.health.refused += times
+        self.health.last_refused = str(problem)
+
     def stop(self) -> None:
         """Closes the files, and keeps how far they were read."""
         self._ended = True
@@ -359,11 +364,12 @@ class FileTable(DataNode):
         return self.history.position(timeline_of(None)).epoch
 
     def _keep_places(self) -> None:
-        places: dict[str, Any] = {
-            str(path): {"mark": table.mark} if isinstance(table, ParquetTable) else {"place": asdict(table.place)}
-            for path, table in self._tables.items()
-            if isinstance(table, ParquetTable) or table.place is not None
-        }
+        places: dict[str, Any] = {}
+        for path, table in self._tables.items():
+            if isinstance(table, ParquetTable):
+                places[str(path)] = {"mark": table.mark}
+            elif table.place is not None:
+                places[str(path)] = {"place": asdict(table.place)}
         if self._places == places:
             return
         try:
@@ -376,6 +382,7 @@ class FileTable(DataNode):
 
     def _progress(self, table: CsvTail | ParquetTable, piece: Piece) -> None:
         self._settle()
+        self._keep_places()
         if time.monotonic() - self._told > TELL:
             self._told = time.monotonic()
             log.info("%s: %d %% of %s is read", self.name, 100 * piece.done // max(1, piece.size), table.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -11,6 +12,19 @@ log = logging.getLogger(__name__)
 # The newest that are kept, and that are logged of one kind before it is only counted.
 KEPT = 100
 LOGGED = 5
+# Of these kinds something was not served; others only tell how it came.
+LOST = frozenset(
+    (
+        "overlong lines",
+        "rows of another number of columns",
+        "rows without a series",
+        "rows without a time",
+        "series left out",
+        "series too many",
+        "unreadable parts",
+        "values of another type",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +43,9 @@ class Problem:
 class Problems:
     """Counts of each kind, and the newest of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[Problem, int], None] | None = None) -> None:
+        """`lost` is called with what was not served, and how often."""
+        self._lost = lost
         self.counts: Counter[str] = Counter()
         self.newest: deque[Problem] = deque(maxlen=KEPT)
         self._last = ""
@@ -39,6 +55,8 @@ class Problems:
         before = self.counts[problem.kind]
         self.counts[problem.kind] += times
         self.newest.append(problem)
+        if problem.kind in LOST and self._lost is not None:
+            self._lost(problem, times)
         if before < LOGGED:
             log.warning("%s", problem)
             if before + times >= LOGGED:

@@ -80,7 +80,6 @@ class SqlHistory:
         series = [None] if self.table.layout.series is None else self.table.series()
         for one in series:
             self._begin(one, known.get(one or DEFAULT_TIMELINE))
-        self._save()
 
     def _begin(self, series: str | None, known: Any) -> None:
         line = self._lines[series or DEFAULT_TIMELINE] = _Line(series)
@@ -105,7 +104,8 @@ class SqlHistory:
         rows = self.table.rows(columns, end - 1 - self._lateness, end, line.series, LOOK, newest=True)
         line.tail = self.table.block(rows[::-1], columns, names)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Keeps how far each timeline has come; called before anybody is told of it."""
         with self._lock:
             lines = {name: {"seq": line.seq, "newest": line.newest} for name, line in self._lines.items()}
         write_private(self._state, json.dumps({"table": self._identity, "epoch": self.epoch, "timelines": lines}))
@@ -123,7 +123,7 @@ class SqlHistory:
             found += sum(len(block) for _, block, _ in told)
             if told:
                 # Before anybody hears of it: a number is never given twice.
-                self._save()
+                self.save()
             for name, block, position in told:
                 kept(name, block, position)
             if not more:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import sqlalchemy as sa
 
-from sisock.blocks import Block, Column
+from sisock.blocks import Block
 from sisock.errors import SetupError
 from sisock.fields import FieldType
 from sisock.nodes.table.asked import Asked
@@ -21,68 +20,13 @@ from sisock.nodes.table.clock import LAST as YEAR_TEN_THOUSAND
 from sisock.nodes.table.clock import PER_SECOND, guess_unit
 from sisock.nodes.table.connection import Connections
 from sisock.nodes.table.layout import Layout, lay_out, listed
+from sisock.nodes.table.sqlvalues import EPOCH, TEXT, TYPES, SqlClock, column_of, is_moment, kind_of
 from sisock.times import MICROS
 
 # Rows that are counted one by one; of more the database's own estimate is told.
 COUNTED = 200_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # With a year to spare, since zones move times beyond the ends of the calendar. An infinite time is left out with that.
 FIRST, LAST = YEAR_ONE + 366 * 86_400 * MICROS, YEAR_TEN_THOUSAND - 366 * 86_400 * MICROS
-
-
-@dataclass(frozen=True, slots=True)
-class SqlClock:
-    """How the times of a column are written: `kind` is number, moment (timestamp of PostgreSQL) or text (of SQLite)."""
-
-    kind: str
-    unit: str = "s"
-    whole: bool = False
-    zone: str | None = None
-    aware: bool = False
-    # How a text is written: what stands between date and time, the digits of a second's fraction, what ends it.
-    between: str = " "
-    digits: int = 0
-    ending: str = ""
-
-    def bound(self, micros: int) -> Any:
-        """What times at or after these microseconds are at or after, as the column has them."""
-        if self.kind == "number":
-            per = PER_SECOND[self.unit]
-            if self.whole:
-                return micros * (per // MICROS) if per > MICROS else -(-micros // (MICROS // per))
-            return micros * per / MICROS
-        if self.kind == "moment":
-            moment = _EPOCH + timedelta(microseconds=micros)
-            return moment if self.aware else moment.astimezone(self._zone).replace(tzinfo=None)
-        step = 10 ** (6 - min(6, self.digits))
-        moment = (_EPOCH + timedelta(microseconds=-(-micros // step) * step)).astimezone(self._zone)
-        text = moment.isoformat(self.between, "seconds")[:19]
-        fraction = f".{moment.microsecond:06d}"[: self.digits + 1].ljust(self.digits + 1, "0") if self.digits else ""
-        if not self.ending:
-            # Whoever writes no fraction where it is nothing has shorter texts, which come first.
-            return (text + fraction).rstrip("0").rstrip(".") if fraction else text
-        return text + fraction + self.ending
-
-    def micros(self, value: Any) -> int | None:
-        """Microseconds of a value as the database answers it; None for what is no time."""
-        try:
-            if self.kind == "number":
-                per = PER_SECOND[self.unit]
-                if isinstance(value, int):
-                    return value // (per // MICROS) if per > MICROS else value * (MICROS // per)
-                return round(float(value) * MICROS / per)
-            if self.kind == "text":
-                value = datetime.fromisoformat(value)
-            if value.tzinfo is None:
-                value = value.replace(tzinfo=self._zone)
-            since = value - _EPOCH
-            return int((since.days * 86_400 + since.seconds) * MICROS + since.microseconds)
-        except (ValueError, TypeError, OverflowError, AttributeError):
-            return None
-
-    @property
-    def _zone(self) -> Any:
-        return ZoneInfo(self.zone) if self.zone else UTC
 
 
 class SqlTable:
@@ -110,7 +54,7 @@ class SqlTable:
             inspector = sa.inspect(connection)
             schema, name = self._find_table(inspector)
             columns = {str(one["name"]): one["type"] for one in inspector.get_columns(name, schema)}
-            kinds = {one: _kind(kind) for one, kind in columns.items()}
+            kinds = {one: kind_of(kind) for one, kind in columns.items()}
             left = [one for one, kind in kinds.items() if kind == "other"]
             self.name, self.columns = name, columns
             self._from = sa.table(name, *(sa.column(one) for one in columns), schema=schema)
@@ -118,10 +62,10 @@ class SqlTable:
             if not self.connections.is_postgres:
                 kinds = self._sampled_kinds(connection, kinds)
             self.layout: Layout = lay_out({one: kind for one, kind in kinds.items() if kind != "other"}, self.asked)
-            self.layout = self.layout.typed({one: _TYPES[kind] for one, kind in kinds.items() if kind in _TYPES})
+            self.layout = self.layout.typed({one: TYPES[kind] for one, kind in kinds.items() if kind in TYPES})
             if left:
                 self.notes.append(f"left out, as no field holds them: {listed(left)}")
-            self._t = sa.column(self.layout.time)
+            self._t: Any = sa.column(self.layout.time)
             self.clock = self._find_clock(connection)
             self._look_at_indexes(connection, inspector, schema, name)
 
@@ -151,7 +95,7 @@ class SqlTable:
             values = [row[place] for row in rows if row[place] is not None]
             numbers = bool(values) and all(isinstance(value, (int, float)) for value in values)
             texts = bool(values) and all(isinstance(value, str) for value in values)
-            if kind == "time" or (kind == "text" and texts and all(map(_is_moment, values))):
+            if kind == "time" or (kind == "text" and texts and all(map(is_moment, values))):
                 found[name] = "number" if numbers else "time"
             elif kind in ("text", "other") and numbers:
                 found[name] = "number"
@@ -191,13 +135,11 @@ class SqlTable:
         return self._text_clock([str(one) for one in ends])
 
     def _text_clock(self, texts: list[str]) -> SqlClock:
-        import re
-
-        forms = {match.groups() for one in texts if (match := re.fullmatch(_TEXT, one))}
+        forms = {match.groups() for one in texts if (match := re.fullmatch(TEXT, one))}
         clocks = {(between, len(fraction or "."), ending or "") for between, fraction, ending in forms}
         if len({(between, ending) for between, _, ending in clocks}) == 1 and not max(clocks)[2]:
             clocks = {max(clocks)}
-        if texts and (len(clocks) != 1 or not all(re.fullmatch(_TEXT, one) for one in texts)):
+        if texts and (len(clocks) != 1 or not all(re.fullmatch(TEXT, one) for one in texts)):
             raise SetupError(
                 f"the texts in {self.layout.time!r} are not written as times in one way ({texts[0]!r}, {texts[-1]!r}), "
                 "so that the database cannot compare them. Make a view, or an index on an expression, that has them as numbers."
@@ -220,7 +162,7 @@ class SqlTable:
         self.by_series = series is None or any(key[0] == series for key in first)
         if name in inspector.get_view_names(schema):
             return
-        wanted = [(time,)] if not self.by_time else []
+        wanted: list[tuple[str, ...]] = [(time,)] if not self.by_time else []
         if series is not None and not any(key[:2] == (series, time) for key in first):
             wanted.append((series, time))
         for key in wanted:
@@ -242,7 +184,7 @@ class SqlTable:
 
     def series(self) -> list[str]:
         """The names of the series, by the index of that column where there is one."""
-        column = sa.column(str(self.layout.series))
+        column: Any = sa.column(str(self.layout.series))
         with self.connections.reading() as connection:
             if not self.by_series:
                 query = sa.select(column).select_from(self._from).where(column.is_not(None)).distinct()
@@ -296,11 +238,12 @@ class SqlTable:
         return sorted(self._timed(found), key=lambda row: int(row[0]))
 
     def _value(self, name: str) -> Any:
-        kind, column = self.columns[name], sa.column(name)
+        kind = self.columns[name]
+        column: Any = sa.column(name)
         if self.connections.is_postgres:
             if isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float):
                 return sa.cast(column, sa.Float)
-            if _kind(kind) == "time" or isinstance(kind, (sa.Uuid, sa.Enum)):
+            if kind_of(kind) == "time" or isinstance(kind, (sa.Uuid, sa.Enum)):
                 return sa.cast(column, sa.Text)
         return column
 
@@ -322,7 +265,7 @@ class SqlTable:
             query = sa.select(self._t).select_from(self._from).where(*where)
             compiled = query.compile(connection, compile_kwargs={"render_postcompile": True})
             plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", dict(compiled.params)).scalar()
-            told = json.loads(plan) if isinstance(plan, str) else plan
+            told: Any = json.loads(plan) if isinstance(plan, str) else plan
             return max(exact, int(told[0]["Plan"]["Plan Rows"]))
 
     def _share(self, connection: Any, start: int, end: int) -> int:
@@ -354,7 +297,7 @@ class SqlTable:
         bucket = self._bucket(start, width)
         with self.connections.reading() as connection:
             for name in numbers:
-                column = sa.column(name)
+                column: Any = sa.column(name)
                 good = sa.func.typeof(column).in_(("integer", "real"))
                 for extreme in (sa.func.min, sa.func.max):
                     # SQLite takes the bare column from the row that has the extreme: so it documents it.
@@ -407,14 +350,13 @@ class SqlTable:
             return found
 
         rows = self._from.alias("r")
-        aggregates = [sa.func.max(rows.c[self.layout.time]).label("last")]
+        aggregates: list[Any] = [sa.func.max(rows.c[self.layout.time]).label("last")]
         for place, name in enumerate(numbers):
             value, good = self._comparable(rows, name)
-            for extreme in (sa.func.min, sa.func.max):
-                made = extreme(value)
-                aggregates.append((made if good is None else made.filter(good)).label(f"{extreme().name}{place}"))
+            for which, made in (("min", sa.func.min(value)), ("max", sa.func.max(value))):
+                aggregates.append((made if good is None else made.filter(good)).label(f"{which}{place}"))
         extremes = sa.select(*aggregates).select_from(rows).where(*where(rows)).lateral("m")
-        chosen = [extremes.c.last] if len(numbers) < len(columns) else []
+        chosen: list[Any] = [extremes.c.last] if len(numbers) < len(columns) else []
         for place, name in enumerate(numbers):
             for which in ("min", "max"):
                 again = self._from.alias("s")
@@ -469,7 +411,7 @@ class SqlTable:
         if self.clock.kind != "moment":
             return int(seconds) if self.clock.whole else seconds
         micros = round(seconds * MICROS)
-        moment = _EPOCH + timedelta(microseconds=micros)
+        moment = EPOCH + timedelta(microseconds=micros)
         return moment if self.clock.aware else moment.replace(tzinfo=None)
 
     def type_of(self, column: str) -> FieldType:
@@ -481,51 +423,7 @@ class SqlTable:
         t = np.array([row[0] for row in rows], np.int64)
         keep = np.append(t[1:] != t[:-1], True) if len(t) else np.zeros(0, np.bool_)
         made = {
-            name: _column([row[place] for row in rows], self.type_of(column)).take(keep)
+            name: column_of([row[place] for row in rows], self.type_of(column)).take(keep)
             for place, (column, name) in enumerate(zip(columns, names, strict=True), 1)
         }
         return Block(t[keep], made)
-
-
-# A time as SQLite's own functions write and read it.
-_TEXT = r"\d{4}-\d\d-\d\d([ T])\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?"
-_TYPES: dict[str, FieldType] = {"number": "number", "bool": "bool", "text": "string", "time": "string"}
-
-
-def _kind(kind: Any) -> str:
-    """What a column of a type may be taken for: time, number, bool, text, or nothing that a field holds."""
-    if isinstance(kind, sa.Boolean):
-        return "bool"
-    if isinstance(kind, (sa.Integer, sa.Numeric, sa.Float)):
-        return "number"
-    if isinstance(kind, (sa.DateTime, sa.Date, sa.TIMESTAMP)):
-        return "time"
-    if isinstance(kind, (sa.LargeBinary, sa.JSON, sa.ARRAY)) and not isinstance(kind, sa.Enum):
-        return "other"
-    return "text" if isinstance(kind, (sa.String, sa.Uuid, sa.Enum, sa.Time)) else "other"
-
-
-def _is_moment(text: str) -> bool:
-    import re
-
-    return re.fullmatch(_TEXT, text) is not None
-
-
-def _column(values: list[Any], kind: FieldType) -> Column:
-    """A column of what the driver answered; what is of another type is null."""
-    there: Any = None
-    if kind == "string":
-        made = [None if one is None else one if isinstance(one, str) else str(one) for one in values]
-        there = np.array([one is not None for one in made], np.bool_)
-        # A surrogate cannot travel.
-        texts = [one if one is None else one.encode("utf-8", "replace").decode() for one in made]
-        listed_texts = np.empty(len(texts), object)
-        listed_texts[:] = texts
-        return Column(listed_texts, None if there.all() else there)
-    if kind == "bool":
-        there = np.array([one is not None and one in (0, 1) for one in values], np.bool_)
-        return Column(np.array([bool(one) for one in values], np.bool_), None if there.all() else there)
-    there = np.array([isinstance(one, float) or (isinstance(one, int) and abs(one) < 2**63) for one in values], np.bool_)
-    numbers = [one if good else 0 for one, good in zip(values, there.tolist(), strict=True)]
-    whole = all(isinstance(one, int) for one in numbers) and bool(numbers)
-    return Column(np.array(numbers, np.int64 if whole else np.float64), None if there.all() else there)

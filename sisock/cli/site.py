@@ -44,6 +44,7 @@ from sisock.users import BRIDGE
     "--serve",
     "served",
     multiple=True,
+    type=click.Path(),
     metavar="SOURCE",
     help="A table to serve beside the nodes, as `sisock serve SOURCE` does: a file, a folder, or a .toml that names a source.",
 )
@@ -80,8 +81,8 @@ def up(
     environment = settings()
     tables = _tables(environment.home, served)
     names.update({part: part for part in tables})
-    if clash := set(tables).intersection(name for node, name in names.items() if node in chosen):
-        raise SetupError(f"two nodes would be called {', '.join(sorted(clash))}. Give a table another name in its .toml.")
+    if clash := {"router", "bridge", *chosen, *(names[node] for node in chosen)}.intersection(tables):
+        raise SetupError(f"two parts would be called {', '.join(sorted(clash))}. Give a table another name in its .toml.")
     plan = Plan(environment, auto_ports=ports == "auto", nodes=chosen, tables=tables, insecure=insecure, names=names, **options)
     with plan.home.lock():
         log_to_stderr()

@@ -175,13 +175,17 @@ def test_a_new_start_goes_on_in_the_same_positions(opened, made):
     address = made("timestamptz", 100)
     given = {"time": "the time", "name": "plant"}
     first = opened(address, **given)
+    first.start()
     before = first.history.position("t")
     assert opened(address, **given).history.position("t") == before
     made.add((60.0, None, 1.0, 1, True, "new"))
-    again = opened(address, **given).history
+    started = opened(address, **given)
+    started.start()
+    again = started.history
     assert again.position("t") == Position(before.epoch, before.seq + 1)
     assert again.changes("t", ["n"], before, 0, 2**61).block.columns["n"].values.tolist() == [1]
     made.add((61.0, None, 1.0, 2, True, "new"))
+    opened(address, **given).start()
     third = opened(address, **given).history
     with pytest.raises(TooMuch):
         third.changes("t", ["n"], before, 0, 2**61)
@@ -193,7 +197,11 @@ def test_many_rows_at_once_and_many_at_one_time(opened, made):
     node = opened(made("timestamptz", 10), time="the time", name="plant")
     total = []
     node.on_kept = lambda name, block, position: total.append(len(block))
-    made.add(*[(10 + i // 2, None, 1.0, i, True, "x") for i in range(45_000)])
+    execute(
+        node.asked.source,
+        "INSERT INTO \"the table\" SELECT '2026-01-01Z'::timestamptz + (10 + i / 2) * interval '1 s', NULL, 1, i, true, 'x' "
+        "FROM generate_series(0, 44999) i",
+    )
     node.sample()
     assert sum(total) == 22_500
     assert len(node.history.read("t", ["n"], 0, 2**61)[0]) == 22_510
@@ -267,6 +275,7 @@ def test_no_password_is_told(opened, server, caplog):
         with pytest.raises(SisockError) as raised:
             opened(wrong, table="a")
         assert "hunter2" not in str(raised.value)
+    node.start()
     told = json.dumps(node.found()) + node.description + repr(node.asked) + node.history._state.read_text() + caplog.text
     assert "hunter2" not in told
     assert node.found()["rows"] == 1
