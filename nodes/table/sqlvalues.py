@@ -91,6 +91,7 @@ def kind_of(kind: Any) -> str:
 
 
 def is_moment(text: str) -> bool:
+    """Whether a text is a time as SQLite's own functions write it."""
     return re.fullmatch(TEXT, text) is not None
 
 
