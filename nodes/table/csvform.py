@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sisock.errors import SetupError
 from sisock.nodes.table.asked import Asked
@@ -145,24 +148,35 @@ def sample(path: Path, form: CsvForm, *, newest: bool = False) -> Any:
     if cut:
         # It begins in the middle of a line.
         data = data[data.find(b"\n") + 1 :]
-    data = form.utf8(data[: whole(data)])
+    data = form.utf8(data[: whole(data, form.separator)])
     try:
         return form.parse(data, None, lambda _: None) if data else form.parse(b"\n", None, lambda _: None)
     except pa.ArrowInvalid as error:
         raise SetupError(f"{path} is no CSV: {error}.") from error
 
 
-def whole(data: bytes) -> int:
-    """How many of these bytes are whole rows: up to a line feed that no quotes are open at."""
+def whole(data: bytes, separator: str = ",") -> int:
+    """How many of these bytes are whole rows: up to a line feed that no quotes are open at.
+
+    A quote opens only where a value begins; elsewhere it is a character like others.
+    """
     cut = data.rfind(b"\n") + 1
-    if data.count(b'"', 0, cut) % 2 == 0:
+    data = data[:cut]
+    if b'"' not in data:
         return cut
-    while cut:
-        before = data.rfind(b"\n", 0, cut - 1) + 1
-        if data.count(b'"', before, cut) % 2:
-            return before
-        cut = before
-    return 0
+    # All at once, where every other quote stands where one may open; the second of a doubled one may, too.
+    characters = np.frombuffer(data, np.uint8)
+    places = np.flatnonzero(characters == ord('"'))
+    begins = places[::2]
+    before = np.where(begins > 0, characters[begins - 1], ord("\n"))
+    if np.isin(before, [ord(separator) % 256, ord("\n"), ord('"')]).all():
+        if len(places) % 2 == 0:
+            return cut
+        return data.rfind(b"\n", 0, int(begins[before != ord('"')][-1])) + 1
+    mark = re.escape(separator.encode())
+    quoted = re.compile(rb"(?:\A|(?<=\n)|(?<=" + mark + rb'))"[^"]*(?:""[^"]*)*("?)')
+    opened = [match.start() for match in quoted.finditer(data) if not match[1]]
+    return data.rfind(b"\n", 0, opened[-1]) + 1 if opened else cut
 
 
 def numbers_of(array: Any, kind: str, decimal: str) -> tuple[Any, Any]:

@@ -161,7 +161,7 @@ class CsvTail:
         while place.offset < size:
             file.seek(place.offset)
             data = file.read(min(CHUNK, size - place.offset))
-            end = whole(data)
+            end = whole(data, form.separator)
             if not end and (len(data) == CHUNK or quiet):
                 # No row ends here as its quotes stand: so they are none.
                 end = data.rfind(b"\n") + 1

@@ -20,7 +20,7 @@ from sisock.nodes.table.blocks import in_order, timeline_of, type_of
 from sisock.nodes.table.clock import Clock, guess_unit
 from sisock.nodes.table.csvtail import CsvTail, Piece, Place
 from sisock.nodes.table.layout import Layout, lay_out, listed
-from sisock.nodes.table.parquetfile import ParquetTable, plain
+from sisock.nodes.table.parquetfile import ParquetTable
 from sisock.nodes.table.problems import Problem, Problems
 from sisock.positions import Position
 from sisock.times import to_seconds
@@ -89,8 +89,10 @@ class FileTable(DataNode):
                 self.notes.append(f"left out, as no field holds them: {listed(left)}")
             layout = lay_out({name: kind for name, kind in kinds.items() if kind != "other"}, self.asked)
             types = {name: type_of(schema.field(name).type) for name in schema.names}
-            times = next(parquetfile.ParquetTable(path, Problems(), [layout.time]).scan(0.0), None)
-            values = None if times is None else plain(times.arrays[layout.time])
+            self.layout = layout
+            wanted = [layout.time, *([layout.of_day] if layout.of_day else [])]
+            first = next(ParquetTable(path, Problems(), wanted).scan(0.0), None)
+            values = None if first is None else self._times(first.arrays)
         else:
             form = csvform.look(path, self.asked)
             self._tell_form(form)
@@ -100,7 +102,8 @@ class FileTable(DataNode):
             types = {name: type_of(table.schema.field(name).type) for name in form.names}
             for name in form.names:
                 self._learn(name, table.schema.field(name).type, layout)
-            values = table.column(layout.time)
+            self.layout = layout
+            values = self._times({name: table.column(name) for name in form.names})
             self._tell_texts(table, layout, form)
         said = {spec.column: spec.type for spec in layout.specs if spec.type is not None}
         self.kinds.update({name: {"number": "float"}.get(kind, kind) for name, kind in said.items()})
@@ -144,6 +147,8 @@ class FileTable(DataNode):
         """How the times are to be read, and that it was guessed is said."""
         import pyarrow as pa
 
+        if self.layout.of_day is not None:
+            self.notes.append(f"times are of {column} and {self.layout.of_day} together")
         clock = Clock(self.asked.time_unit, self.asked.zone, self.asked.time_format)
         if values is None or not len(values):
             return clock
@@ -194,11 +199,11 @@ class FileTable(DataNode):
         """The first time among a file's first rows, or the last among its last, in seconds."""
         try:
             if is_parquet(path):
-                values = parquetfile.end_of(path, self.layout.time, newest=newest)
+                values = self._times(parquetfile.ends_of(path, newest=newest))
             else:
                 form = csvform.look(path, self.asked)
                 table = csvform.sample(path, form, newest=newest)
-                values = table.column(self.layout.time)
+                values = self._times({name: table.column(name) for name in form.names})
             micros, valid = self.clock.micros(values)
         except (SetupError, OSError, KeyError):
             return None
@@ -255,20 +260,27 @@ class FileTable(DataNode):
             return known
         told = (self._places or {}).get(str(path), {})
         if is_parquet(path):
-            columns = [self.layout.time, *([self.layout.series] if self.layout.series else [])]
-            columns += [spec.column for spec in self.layout.specs]
+            layout = self.layout
+            columns = [name for name in (layout.time, layout.of_day, layout.series) if name is not None]
+            columns += [spec.column for spec in layout.specs]
             self._tables[path] = ParquetTable(path, self.problems, columns, told.get("mark"))
         else:
             self._tables[path] = CsvTail(path, self.asked, self.problems, self.kinds, Place.from_wire(told.get("place")))
         return self._tables[path]
 
     def _take(self, table: CsvTail | ParquetTable, piece: Piece) -> None:
-        missing = [name for name in (self.layout.time, self.layout.series) if name is not None and name not in piece.arrays]
+        missing = [
+            name
+            for name in (self.layout.time, self.layout.of_day, self.layout.series)
+            if name is not None and name not in piece.arrays
+        ]
         if missing:
             self.problems.once(Problem("other columns", table.name, None, f"has no column {missing[0]!r}; it is left out"))
             return
         self._know_types(piece)
-        found = in_order(piece.arrays, self.layout, self.clock)
+        arrays = {**piece.arrays, self.layout.time: self._times(piece.arrays)}
+        self._know_unit(arrays[self.layout.time])
+        found = in_order(arrays, self.layout, self.clock)
         for rows, kind, text in (
             (found.untimed, "rows without a time", f"has no time in {self.layout.time!r}"),
             (found.unnamed, "rows without a series", f"has no name of a series in {self.layout.series!r}"),
@@ -306,6 +318,23 @@ class FileTable(DataNode):
             self._tables.clear()
             self._places = None
             raise failed[0]
+
+    def _times(self, arrays: Any) -> Any:
+        """The column of the times, with that of the time of day where there are two."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        of_day = self.layout.of_day
+        if of_day is None:
+            return arrays[self.layout.time]
+        both = (arrays[name].cast(pa.string()) for name in (self.layout.time, of_day))
+        return pc.binary_join_element_wise(*both, " ")
+
+    def _know_unit(self, times: Any) -> None:
+        """Of a file that was empty at first, the first numbers say what all count."""
+        if self.clock.unit is None and len(times) > times.null_count and type_of(times.type) == "number":
+            self.clock = replace(self.clock, unit=guess_unit(times.cast("float64", safe=False).drop_null().to_numpy()))
+            log.warning("%s: %s is taken to count %s since 1970", self.name, self.layout.time, self.clock.unit)
 
     def _know_types(self, piece: Piece) -> None:
         """Columns whose first values came only now become fields."""
@@ -399,7 +428,9 @@ def _kind(kind: Any) -> str:
 
     if pa.types.is_null(kind):
         return ""
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+    if pa.types.is_date(kind) or pa.types.is_time(kind):
+        return "date" if pa.types.is_date(kind) else "clock"
+    if pa.types.is_timestamp(kind):
         return "time"
     return {"number": "number", "bool": "bool", "string": "text"}.get(str(type_of(kind)), "other")
 

@@ -44,6 +44,8 @@ class Layout:
     time: str
     series: str | None
     specs: tuple[Spec, ...]
+    # The column of the time of day, where `time` is that of the date alone.
+    of_day: str | None = None
 
     def fields(self, series: str | None = None) -> dict[str, Field]:
         """The fields of a series whose types are known; of the table where no column names a series."""
@@ -96,18 +98,27 @@ def unique(names: Sequence[str]) -> list[str]:
 
 
 def lay_out(columns: Mapping[str, str], asked: Asked) -> Layout:
-    """The layout of a table with these columns, each with what it holds: time, number, text, bool or nothing.
+    """The layout of a table with these columns, each with what it holds.
 
-    SetupError for a column that was named and is not there, or where it is not clear which one is the time.
+    That is time, date, clock (a time of day), number, text, bool or nothing. SetupError for a column that was named and
+    is not there, or where it is not clear which one is the time.
     """
-    time = find(asked.time, columns, "--time") if asked.time is not None else find_time(columns)
+    of_day: str | None = None
+    if asked.time is None:
+        time = find_time(columns)
+        clocks = [name for name, kind in columns.items() if kind == "clock" and _is_time(name)]
+        of_day = clocks[0] if columns[time] == "date" and len(clocks) == 1 else None
+    elif "+" in asked.time and asked.time not in columns:
+        time, of_day = (find(name.strip(), columns, "--time") for name in asked.time.split("+", 1))
+    else:
+        time = find(asked.time, columns, "--time")
     series = None if asked.series is None else find(asked.series, columns, "--series")
     if series == time:
         raise SetupError(f"the column {time!r} cannot be both the time and the name of the series.")
     for name in asked.columns:
         find(name, columns, "the description")
     said = {find(name, columns, "the description"): one for name, one in asked.columns.items()}
-    rest = [name for name in columns if name not in (time, series) and not said.get(name, Described()).ignore]
+    rest = [name for name in columns if name not in (time, of_day, series) and not said.get(name, Described()).ignore]
     if not rest:
         raise SetupError(f"there is no column beside the time {time!r}, so there is nothing to serve.")
     short = Counter(split_units(name)[0] for name in rest)
@@ -125,7 +136,7 @@ def lay_out(columns: Mapping[str, str], asked: Asked) -> Layout:
             check_field_name(spec.field)
     except InvalidArgument as error:
         raise SetupError(f"{error}. Name the field in a description.") from error
-    return Layout(time, series, tuple(specs))
+    return Layout(time, series, tuple(specs), of_day)
 
 
 def find(name: str, columns: Mapping[str, str], what: str) -> str:
@@ -140,14 +151,18 @@ def find(name: str, columns: Mapping[str, str], what: str) -> str:
 
 def find_time(columns: Mapping[str, str]) -> str:
     """The one column that holds the times; SetupError where none or several might."""
-    named = [name for name in columns if split_units(name)[0].casefold().replace(" ", "_") in TIMES]
-    for candidates in (named, [name for name, kind in columns.items() if kind == "time"]):
+    named = [name for name, kind in columns.items() if kind != "clock" and _is_time(name)]
+    for candidates in (named, [name for name, kind in columns.items() if kind in ("time", "date")]):
         if len(candidates) == 1:
             return candidates[0]
         sure = [name for name in candidates if columns[name] == "time"]
         if len(sure) == 1:
             return sure[0]
     raise SetupError(f"it is not clear which column holds the times: say it with --time COLUMN. There are {listed(columns)}.")
+
+
+def _is_time(name: str) -> bool:
+    return split_units(name)[0].casefold().replace(" ", "_") in TIMES
 
 
 def listed(names: Mapping[str, str] | Sequence[str]) -> str:

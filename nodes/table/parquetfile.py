@@ -82,11 +82,11 @@ def schema(path: Path) -> Any:
         raise SetupError(f"{path} is no whole Parquet file: {error}") from error
 
 
-def end_of(path: Path, column: str, *, newest: bool) -> Any:
-    """A column of a file's first row group, or of its last."""
+def ends_of(path: Path, *, newest: bool) -> dict[str, Any]:
+    """The columns of a file's first row group, or of its last."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
         groups = file.num_row_groups
-        table = file.read_row_group(groups - 1 if newest else 0, [column]) if groups else file.read([column])
-    return plain(table.column(column).combine_chunks())
+        table = file.read_row_group(groups - 1 if newest else 0) if groups else file.read()
+    return {name: plain(table.column(name).combine_chunks()) for name in table.column_names}

@@ -22,6 +22,7 @@ from pyarrow import parquet
 from sisock.errors import SetupError
 from sisock.home import Home
 from sisock.nodes.table import name_of, open_table
+from sisock.nodes.table.csvform import whole
 from sisock.nodes.table.layout import split_units, unique
 from sisock.store import Store
 from tests.table.conftest import rows
@@ -81,6 +82,45 @@ def test_times_of_every_kind(opened, tmp_path, times, given, wanted):
     found = rows(node, "x")
     assert found[0] == (wanted, 1)
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "given"),
+    [
+        ("Date,Time,x", "2026-01-01,00:00:0{},{}", {}),
+        ("day,clock,x", "2026-01-01,00:00:0{},{}", {"time": "day+clock"}),
+        ("Datum,Zeit,x", "01.01.2026,00:00:0{},{}", {"time": "Datum+Zeit", "time_format": "%d.%m.%Y %H:%M:%S"}),
+    ],
+)
+def test_date_and_time_may_stand_in_two_columns(opened, tmp_path, head, row, given):
+    node = started(opened(put(tmp_path / "a.csv", f"{head}\n{row.format(1, 1)}\n{row.format(2, 2)}\n"), **given))
+    assert list(node.fields) == ["x"]
+    assert rows(node, "x") == [(T + 1, 1), (T + 2, 2)]
+    assert "together" in " ".join(node.notes)
+
+
+def test_a_file_with_nothing_but_a_header_waits_for_rows(opened, tmp_path):
+    path = put(tmp_path / "a.csv", "t,x (m)")
+    node = started(opened(path))
+    assert node.fields == {}
+    add(path, "\n1767225600000,1\n")
+    node.sample()
+    add(path, "5,2\n")
+    node.sample()
+    assert node.fields["x"].units == "m"
+    assert rows(node, "x", start=0.001) == [(0.005, 2), (T, 1)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quotes_inside_of_values_are_characters(opened, tmp_path, end):
+    path = tmp_path / "a.csv"
+    path.write_bytes(f't,pipe{end}1,5" pipe{end}2,"a{end}b"{end}3,c{end}4,"half{end}'.encode())
+    node = started(opened(path))
+    assert rows(node, "pipe") == [(1, '5" pipe'), (2, f"a{end}b"), (3, "c")]
+    with path.open("ab") as file:
+        file.write(f'"{end}'.encode())
+    node.sample()
+    assert rows(node, "pipe")[-1] == (4, f"half{end}")
 
 
 def test_what_was_guessed_is_said(opened, tmp_path):
@@ -399,12 +439,12 @@ def test_whatever_csv_holds_comes_back_however_it_was_written(written, cuts):
     """Rows written by Python's csv, in pieces that end anywhere, come back as they were."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    for t, number, whole, truth, text in written:
+    for t, number, integer, truth, text in written:
         quoted = "" if text is None else '"' + text.replace('"', '""') + '"'
         cells = [
             t,
             "" if number is None else repr(number),
-            "" if whole is None else whole,
+            "" if integer is None else integer,
             {None: "", True: "true"}.get(truth, "false"),
         ]
         out.write(",".join(map(str, cells)) + "," + quoted + "\n")
@@ -433,6 +473,23 @@ def test_whatever_csv_holds_comes_back_however_it_was_written(written, cuts):
         got.append((t, *cells))
     assert got == sorted(written, key=lambda row: row[0])
     assert not node.problems.counts.keys() - {"rows in disorder", "repeated times"}
+
+
+@given(st.text(st.sampled_from('",\nab'), max_size=40))
+def test_rows_end_where_a_reader_of_one_character_after_the_other_says(text):
+    state, end = "start", 0
+    for place, one in enumerate(text):
+        if state == "quoted":
+            state = "closing" if one == '"' else "quoted"
+        elif state == "closing" and one == '"':
+            state = "quoted"
+        elif one == "\n":
+            state, end = "start", place + 1
+        elif one == ",":
+            state = "start"
+        else:
+            state = "quoted" if one == '"' and state == "start" else "plain"
+    assert whole(text.encode()) == end
 
 
 @given(st.lists(st.text(max_size=5), max_size=12))
