@@ -172,11 +172,13 @@ def whole(data: bytes, separator: str = ",") -> int:
     if np.isin(before, [ord(separator) % 256, ord("\n"), ord('"')]).all():
         if len(places) % 2 == 0:
             return cut
-        return data.rfind(b"\n", 0, int(begins[before != ord('"')][-1])) + 1
+        opened = int(begins[before != ord('"')][-1])
+        # The line feed before it may stand in other quotes.
+        return whole(data[: data.rfind(b"\n", 0, opened) + 1], separator)
     mark = re.escape(separator.encode())
     quoted = re.compile(rb"(?:\A|(?<=\n)|(?<=" + mark + rb'))"[^"]*(?:""[^"]*)*("?)')
-    opened = [match.start() for match in quoted.finditer(data) if not match[1]]
-    return data.rfind(b"\n", 0, opened[-1]) + 1 if opened else cut
+    open_ones = [match.start() for match in quoted.finditer(data) if not match[1]]
+    return whole(data[: data.rfind(b"\n", 0, open_ones[-1]) + 1], separator) if open_ones else cut
 
 
 def numbers_of(array: Any, kind: str, decimal: str) -> tuple[Any, Any]:

@@ -42,7 +42,8 @@ class SqlClock:
             per = PER_SECOND[self.unit]
             if self.whole:
                 return micros * (per // MICROS) if per > MICROS else -(-micros // (MICROS // per))
-            return micros * per / MICROS
+            # Half a microsecond earlier begins what is rounded to it.
+            return (micros - 0.5) * per / MICROS
         if self.kind == "moment":
             moment = EPOCH + timedelta(microseconds=micros)
             return moment if self.aware else moment.astimezone(self._zone).replace(tzinfo=None)
@@ -62,7 +63,9 @@ class SqlClock:
                 per = PER_SECOND[self.unit]
                 if isinstance(value, int):
                     return value // (per // MICROS) if per > MICROS else value * (MICROS // per)
-                return round(float(value) * MICROS / per)
+                nearest = round(float(value) * MICROS / per)
+                # A float that lies on the edge belongs where the database finds it.
+                return nearest - int(value < self.bound(nearest)) + int(value >= self.bound(nearest + 1))
             if self.kind == "text":
                 value = datetime.fromisoformat(value)
             if value.tzinfo is None:

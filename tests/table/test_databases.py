@@ -336,6 +336,23 @@ def test_values_of_many_types(opened, postgres, tmp_path):
     assert len(node.history.thinned("t", ["price", "f"], 0, 2**61, 2)) == 1
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_seconds_with_more_digits_than_microseconds_are_found_again(opened, request, tmp_path, engine):
+    sqlite = engine == "sqlite"
+    address = f"sqlite:///{tmp_path / 'fine.db'}" if sqlite else request.getfixturevalue("postgres")()
+    execute(address, f"CREATE TABLE a (t {'REAL' if sqlite else 'double precision'}, x integer)")
+    for i in range(50):
+        execute(address, f"INSERT INTO a VALUES ({T + i * 1.000000273:.9f}, {i})")
+    node = opened(str(tmp_path / "fine.db") if sqlite else address)
+    block = node.history.read("t", ["x"], 0, 2**61)[0]
+    assert block.columns["x"].values.tolist() == list(range(50))
+    assert node.found()["rows"] == 50
+    for t, x in zip(block.t.tolist(), range(50), strict=True):
+        assert node.history.read("t", ["x"], t, t + 1)[0].columns["x"].values.tolist() == [x]
+    pages = [page.columns["x"].values.tolist() for page, _ in node.history.pages("t", ["x"], 0, 2**61, 7)]
+    assert [x for page in pages for x in page] == list(range(50))
+
+
 def test_many_rows_are_estimated(opened, postgres):
     address = postgres()
     execute(
