@@ -42,10 +42,11 @@ test: setup ## Run every test.
 soak: setup ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m soak --timeout 3600 -rP
 
-bench: setup ## Measure the store and following beside their baselines, 10 minutes; writes build/bench*.json.
+bench: setup ## Measure the store, following and served tables beside their baselines, 12 minutes; writes build/bench*.json.
 	@mkdir -p build
 	$(BIN)/python -m bench.store --json build/bench.json $(ARGS)
 	$(BIN)/python -m bench.follow --json build/bench-follow.json $(ARGS)
+	$(BIN)/python -m bench.serve --json build/bench-serve.json $(ARGS)
 
 # Unpacked, not installed: their services are not to run, and a benchmark needs no root.
 bench-peers: ## Fetch InfluxDB, VictoriaMetrics and Mosquitto, as Debian packs them, for make bench.

@@ -13,6 +13,7 @@ from sisock.node import DataNode
 
 NODES = "sisock.nodes"
 BRIDGES = "sisock.bridges"
+TABLES = "sisock.tables"
 
 
 def find_node(name: str) -> type[DataNode]:
@@ -46,6 +47,13 @@ def find_bridge() -> Any:
     for entry in entry_points(group=BRIDGES):
         return _load(entry)
     raise SetupError("the bridge is not installed. Install sisock[site].")
+
+
+def find_tables() -> Any:
+    """What makes nodes of tables: a module with `open_table` and `name_of`."""
+    for entry in entry_points(group=TABLES):
+        return _load(entry)
+    raise SetupError("the nodes are not installed. Install sisock anew.")
 
 
 def _load(entry: EntryPoint) -> Any:

@@ -6,7 +6,23 @@ import sys
 
 import click
 
-from sisock.cli import author, completion, doctor, look, plot, read, record, replay, simulate, site, store, tls, user, watch
+from sisock.cli import (
+    author,
+    completion,
+    doctor,
+    look,
+    plot,
+    read,
+    record,
+    replay,
+    serve,
+    simulate,
+    site,
+    store,
+    tls,
+    user,
+    watch,
+)
 from sisock.cli.options import home_option
 from sisock.errors import SisockError
 
@@ -25,6 +41,7 @@ def sisock() -> None:
 for command in (
     site.up,
     site.run,
+    serve.serve,
     site.bridge,
     read.ls,
     read.fields,

@@ -6,28 +6,20 @@ import json
 import logging
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThread
 
 from sisock.cli.completion import installed_nodes
 from sisock.cli.options import home_option, json_option, settings
 from sisock.errors import SetupError, Superseded
-from sisock.home import is_loopback
+from sisock.home import Home, is_loopback
 from sisock.settings import BRIDGE_PORT, OCS_PORT, PORT
-from sisock.times import now
 from sisock.uris import REALM
-from sisock.users import BRIDGE, write_private
-
-log = logging.getLogger(__name__)
-
-# Seconds between two looks at whether a node's health has changed.
-HEALTH_EVERY = 2.0
+from sisock.users import BRIDGE
 
 
 @click.command()
@@ -49,6 +41,14 @@ HEALTH_EVERY = 2.0
 @click.option("--ports", type=click.Choice(["auto"]), help="`auto` takes a free port for every listener that is not given one.")
 @click.option("--nodes", default="weather,sensors", show_default=True, help="The nodes to run: names, or module:Class.")
 @click.option(
+    "--serve",
+    "served",
+    multiple=True,
+    type=click.Path(),
+    metavar="SOURCE",
+    help="A table to serve beside the nodes, as `sisock serve SOURCE` does: a file, a folder, or a .toml that names a source.",
+)
+@click.option(
     "--tls", is_flag=True, help="Serve wss and https, with certificates of the site's own authority (see `sisock tls`)."
 )
 @click.option("--realm", default=REALM, show_default=True, help="The WAMP realm.")
@@ -57,11 +57,20 @@ HEALTH_EVERY = 2.0
 )
 @click.option("--open/--no-open", "opens", default=None, help="Open the page in a browser.  [if there is a desktop]")
 @json_option
-def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool | None, as_json: bool, **options: Any) -> None:
+def up(
+    *,
+    ports: str | None,
+    nodes: str,
+    served: tuple[str, ...],
+    insecure: tuple[str, ...],
+    opens: bool | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Bring a whole site up: the router with the hub, the nodes, and the bridge for Grafana.
 
     It prints one line when all of it is ready; <home>/run.json then tells programs where it is. Ctrl-C stops it and
-    leaves nothing behind.
+    leaves nothing behind. Tables that <home>/tables/*.toml describe are served each time, like those of --serve.
     """
     from sisock.cli.reacting import log_to_stderr, serve
     from sisock.plugins import find_node
@@ -69,7 +78,12 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
 
     chosen = tuple(dict.fromkeys(name for name in nodes.split(",") if name))
     names = {node: find_node(node).name for node in chosen}
-    plan = Plan(settings(), auto_ports=ports == "auto", nodes=chosen, insecure=insecure, names=names, **options)
+    environment = settings()
+    tables = _tables(environment.home, served)
+    names.update({part: part for part in tables})
+    if clash := {"router", "bridge", *chosen, *(names[node] for node in chosen)}.intersection(tables):
+        raise SetupError(f"two parts would be called {', '.join(sorted(clash))}. Give a table another name in its .toml.")
+    plan = Plan(environment, auto_ports=ports == "auto", nodes=chosen, tables=tables, insecure=insecure, names=names, **options)
     with plan.home.lock():
         log_to_stderr()
         site = Site(plan)
@@ -95,6 +109,19 @@ def up(*, ports: str | None, nodes: str, insecure: tuple[str, ...], opens: bool 
                     click.launch(page)
 
         serve(start, site.stop)
+
+
+def _tables(home: Home, served: tuple[str, ...]) -> dict[str, str]:
+    """The tables to serve, by the names of their nodes."""
+    from sisock.plugins import find_tables
+
+    always = [str(path) for path in sorted((home.path / "tables").glob("*.toml"))]
+    tables: dict[str, str] = {}
+    for source in (*always, *served):
+        name = find_tables().name_of(source)
+        if tables.setdefault(name, source) != source:
+            raise SetupError(f"{tables[name]} and {source} would both be called {name}. Give one another name in its .toml.")
+    return tables
 
 
 def _warn(site: Any) -> None:
@@ -127,70 +154,12 @@ def run(node: str | None, script: Path | None, reloads: bool) -> None:
 
         run_reloading(str(node), {**os.environ, "SISOCK_HOME": str(settings().home.path)})
     else:
-        _run_node(str(node))
+        from sisock.cli.running import run_node
+        from sisock.plugins import find_node
 
-
-def _run_node(node: str) -> None:
-    from sisock.cli.reacting import log_to_stderr, serve
-    from sisock.naming import Identity
-    from sisock.plugins import find_node
-    from sisock.serving import NodeService
-    from sisock.store.lasting import open_history
-    from sisock.store.leases import Writer
-
-    environment = settings()
-    # A node finds its own files in the home.
-    os.environ["SISOCK_HOME"] = str(environment.home.path)
-    made = find_node(node)()
-    log_to_stderr()
-    environment.home.make()
-    identity = Identity(*environment.home.identity(made.name))
-
-    def keeping(told: Any) -> None:
-        made.health.keeping = told
-
-    writer = Writer(identity.instance, identity.start)
-    folder = environment.home.outbox(made.name)
-    made.history, close = open_history(environment.store, made.name, writer, folder, keeping, made.tables)
-    service = NodeService(made, environment.node(made.name), identity)
-    told = LoopingCall(_HealthFile(made.health, environment.home.health(made.name)).tell)
-
-    async def start() -> Any:
-        await service.start()
-        told.start(HEALTH_EVERY).addErrback(lambda failure: service.connection.fail(failure.value))
-        return service.ended
-
-    async def stop() -> None:
-        await service.stop()
-        await deferToThread(close)
-
-    serve(start, stop)
-
-
-class _HealthFile:
-    """Tells in a file how a node's sampling goes, when that changes in more than the count of samples."""
-
-    def __init__(self, health: Any, path: Path) -> None:
-        self._health, self._path = health, path
-        self._told: dict[str, Any] | None = None
-        self._failed = False
-
-    def tell(self) -> None:
-        health = asdict(self._health)
-        since = health["sampling_since"]
-        # A call that has only just begun is nothing to tell of.
-        health["sampling_since"] = since if since is not None and now() - since > HEALTH_EVERY else None
-        changed = {name: value for name, value in health.items() if name != "samples"}
-        if changed != self._told:
-            try:
-                write_private(self._path, json.dumps({**health, "pid": os.getpid()}))
-            except OSError as error:
-                # A full disk is no reason to leave: readers still are answered.
-                if not self._failed:
-                    log.warning("%s cannot be written: %s", self._path, error.strerror)
-                self._failed = True
-            else:
-                self._told, self._failed = changed, False
+        # A node finds its own files in the home.
+        os.environ["SISOCK_HOME"] = str(settings().home.path)
+        run_node(find_node(str(node))())
 
 
 def _run_script(script: Path) -> None:

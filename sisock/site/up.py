@@ -49,6 +49,7 @@ class Plan:
     ocs: bool = False
     auto_ports: bool = False
     nodes: tuple[str, ...] = ("weather", "sensors")
+    tables: dict[str, str] = field(default_factory=dict, repr=False)
     bridge: bool = True
     bridge_at: str | None = None
     tls: bool = False
@@ -217,6 +218,10 @@ class Site:
         self.supervisor.add_part("router", Router.command(self.home), environment)
         for node in self.plan.nodes:
             self.supervisor.add_part(node, [*program, "run", node], environment)
+        for name, source in self.plan.tables.items():
+            # An address may hold a password, which stands in no list of processes.
+            said, hidden = ([], {"SISOCK_SERVE_URL": source}) if "://" in source else ([source], {})
+            self.supervisor.add_part(name, [*program, "serve", *said], {**environment, **hidden})
         if self.plan.bridge:
             where = ["--host", self.plan.bridge_host, "--port", str(self.plan.bridge_port)]
             where += ["--tls"] if self.plan.bridge_tls else [] if is_loopback(self.plan.bridge_host) else ["--insecure"]
@@ -291,7 +296,7 @@ class Site:
             listed = {node["name"] for node in await consumer.nodes()}
         except SisockError:
             return ["router"]
-        missing = [node for node in self.plan.nodes if self.plan.names.get(node, node) not in listed]
+        missing = [node for node in (*self.plan.nodes, *self.plan.tables) if self.plan.names.get(node, node) not in listed]
         if self.plan.bridge and not await _bridge_answers(self.plan):
             missing.append("bridge")
         return missing
