@@ -32,17 +32,25 @@ $(PAGE): $(READY) js/package-lock.json $(shell find js/src js/public js/index.ht
 run: setup ## Start a whole site; Ctrl-C stops it.
 	@exec $(BIN)/sisock up $(ARGS)
 
+# Unpacked, not installed: no service starts, and no root is needed. A machine that has a redis-server uses that.
+REDIS := build/redis/usr/bin/redis-server
+$(REDIS):
+	@command -v redis-server >/dev/null || ! command -v apt-get >/dev/null || { mkdir -p build/redis && cd build/redis \
+	  && { test "$$(id -u)" != 0 || apt-get update -qq; } \
+	  && apt-get download -qq -o APT::Sandbox::User=root redis-server redis-tools libjemalloc2 liblzf1 \
+	  && for package in *.deb; do dpkg -x "$$package" . && rm "$$package" || exit 1; done; }
+
 # Two processes, each with a router of its own: most of what a test takes is waiting for another process to start.
-test: setup ## Run every test.
+test: setup $(REDIS) ## Run every test.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	js/npm test --silent
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
 	$(BIN)/python -m pytest tests/browser
 
-soak: setup ## Run the long forms of the tests.
+soak: setup $(REDIS) ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m soak --timeout 3600 -rP
 
-bench: setup ## Measure the store, following and served tables beside their baselines, 12 minutes; writes build/bench*.json.
+bench: setup $(REDIS) ## Measure the store, following and served tables beside their baselines, 12 minutes; writes build/bench*.json.
 	@mkdir -p build
 	$(BIN)/python -m bench.store --json build/bench.json $(ARGS)
 	$(BIN)/python -m bench.follow --json build/bench-follow.json $(ARGS)

@@ -70,6 +70,8 @@ class DataNode:
     """What is special about a timeline: its interval, its lateness."""
     max_rows: ClassVar[int] = 1_000_000
     """How many rows of each timeline are kept."""
+    store: str | None = None
+    """The database in which its history is kept; None for the site's."""
     tables: ClassVar[Tables | None] = None
     """SQL tables of the node's own, which are kept beside its timelines in the store."""
     measures: ClassVar[bool] = True

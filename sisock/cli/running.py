@@ -51,7 +51,7 @@ def run_node(made: DataNode, announced: Callable[[], None] | None = None) -> Non
     if isinstance(made.history, MemoryHistory):
         writer = Writer(identity.instance, identity.start)
         folder = environment.home.outbox(made.name)
-        made.history, close = open_history(environment.store, made.name, writer, folder, keeping, made.tables)
+        made.history, close = open_history(made.store or environment.store, made.name, writer, folder, keeping, made.tables)
     service = NodeService(made, environment.node(made.name), identity)
     told = LoopingCall(_HealthFile(made.health, environment.home.health(made.name)).tell)
 

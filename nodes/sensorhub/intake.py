@@ -1,0 +1,202 @@
+"""The intake: readings that come together are committed together, and each is answered after its commit.
+
+Of each sensor they make one block; beside it, in the same transaction, stand the raw readings with their ids and the present
+value. While the store does not take them they wait, up to a bound, and are tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import numpy as np
+
+from sisock.beside import TableRows
+from sisock.blocks import Block, Column
+from sisock.errors import Busy, LostLease, SisockError
+from sisock.nodes.sensorhub.source import Reading
+from sisock.times import MICROS, now
+
+log = logging.getLogger(__name__)
+
+# Seconds between two tries to store what the store would not take, and until a commit counts as failed.
+RETRY = 1.0
+KEEPING = 60.0
+# Readings that may wait for the store; then senders have to wait, too.
+MAX_WAITING = 50_000
+# Readings that are stored together.
+MAX_TOGETHER = 20_000
+
+# A reading with its id and where it came from, by which one that comes twice is known.
+Row = tuple[Reading, int, str]
+
+
+class Keeper(Protocol):
+    """Who keeps rows: the node."""
+
+    @property
+    def name(self) -> Any:
+        """What it is called; rows of its tables hold it."""
+
+    def meet(self, sensor: str) -> None:
+        """Makes a sensor known before its first row."""
+
+    def keep(self, sensor: str, block: Block, beside: Sequence[TableRows]) -> Future[Any]:
+        """Keeps rows of a sensor; the Future is done after the commit."""
+
+    def kept(self, newest: dict[str, Row]) -> None:
+        """Is told of what is durable now."""
+
+
+class Intake:
+    """Takes readings from any thread, and stores them in one of its own."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self.problem: str | None = None
+        self.stored = 0
+        self._waiting: list[tuple[Row, Future[None]]] = []
+        self._changed = threading.Condition()
+        self._last_id = 0
+        self._ends = False
+        self._over: SisockError | None = None
+        self._known: set[str] = set()
+        self._thread = threading.Thread(target=self._work, name="sensorhub-intake", daemon=True)
+
+    def start(self, last_id: int) -> None:
+        """Begins to store; ids go on behind `last_id`."""
+        self._last_id = last_id
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stores what waits, as long as the store takes it, and ends."""
+        with self._changed:
+            self._ends = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(KEEPING)
+
+    @property
+    def waiting(self) -> int:
+        """How many readings wait to be stored."""
+        return len(self._waiting)
+
+    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> list[Future[None]]:
+        """Takes readings, each with where it came from, if that names it; their Futures are done when they are durable.
+
+        Where too many wait already it raises Busy, or waits until there is room.
+        """
+        with self._changed:
+            while len(self._waiting) + len(readings) > MAX_WAITING and self._waiting and self._over is None:
+                if not wait or self._ends:
+                    raise Busy(f"{len(self._waiting)} readings wait for the store; send again in a moment")
+                self._changed.wait(RETRY)
+            if self._over is not None:
+                raise self._over
+            taken = []
+            for reading, origin in readings:
+                # The time of arrival, raised so that each has its own: it needs no database that counts.
+                self._last_id = max(self._last_id + 1, round(now() * MICROS))
+                done: Future[None] = Future()
+                self._waiting.append(((reading, self._last_id, origin or f"id:{self._last_id}"), done))
+                taken.append(done)
+            self._changed.notify_all()
+        return taken
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._ends:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                together, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+                self._changed.notify_all()
+            by_sensor: dict[str, list[Row]] = {}
+            for row, _ in together:
+                by_sensor.setdefault(row[0].sensor, []).append(row)
+            over = self._store(by_sensor)
+            for _, done in together:
+                if over is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(over)
+            if over is not None:
+                self._end(over)
+                return
+
+    def _store(self, by_sensor: dict[str, list[Row]]) -> SisockError | None:
+        """Stores rows, trying again what is refused; why they cannot be stored any more, if so."""
+        newest = {sensor: max(rows, key=lambda row: (row[0].t, row[1])) for sensor, rows in by_sensor.items()}
+        left = by_sensor
+        while left:
+            futures: list[tuple[str, Future[Any]]] = []
+            again: dict[str, list[Row]] = {}
+            problem: str | None = None
+            for sensor, rows in left.items():
+                try:
+                    if sensor not in self._known:
+                        self._keeper.meet(sensor)
+                    kept = self._keeper.keep(sensor, _block(sensor, rows), self._beside(sensor, rows, newest))
+                    futures.append((sensor, kept))
+                except SisockError as error:
+                    again[sensor], problem = rows, self._refused(error)
+            for sensor, future in futures:
+                try:
+                    future.result(KEEPING)
+                    self._known.add(sensor)
+                    self.stored += len(left[sensor])
+                except LostLease as error:
+                    # Another start of this node writes now; senders come to it.
+                    return error
+                except (SisockError, TimeoutError) as error:
+                    again[sensor], problem = left[sensor], self._refused(error)
+            self.problem, left = problem, again
+            if left:
+                with self._changed:
+                    if self._ends:
+                        return Busy(f"the node ends and the store takes nothing: {problem}")
+                    self._changed.wait(RETRY)
+        self._keeper.kept(newest)
+        return None
+
+    def _beside(self, sensor: str, rows: list[Row], newest: dict[str, Row]) -> list[TableRows]:
+        node, (top, top_id, _) = self._keeper.name, newest[sensor]
+        raw = [(node, origin, number, sensor, reading.t, reading.value) for reading, number, origin in rows]
+        beside = [
+            TableRows("sensorhub_readings", ("node", "origin", "id", "sensor", "t", "value"), raw, ("node", "origin")),
+            TableRows(
+                "sensorhub_current",
+                ("node", "sensor", "id", "t", "value"),
+                [(node, sensor, top_id, top.t, top.value)],
+                ("node", "sensor"),
+                "t",
+            ),
+        ]
+        if sensor not in self._known:
+            since = [(node, sensor, rows[0][1])]
+            beside.insert(0, TableRows("sensorhub_sensors", ("node", "sensor", "since"), since, ("node", "sensor")))
+        return beside
+
+    def _end(self, why: SisockError) -> None:
+        with self._changed:
+            self._over = why
+            left, self._waiting = self._waiting, []
+            self._changed.notify_all()
+        for _, done in left:
+            done.set_exception(why)
+
+    @staticmethod
+    def _refused(error: BaseException) -> str:
+        log.warning("sensorhub waits for the store: %s", error)
+        return f"{type(error).__name__}: {error}"
+
+
+def _block(sensor: str, rows: list[Row]) -> Block:
+    """The rows of a sensor by time; of two at one time the last that came."""
+    by_time = {reading.t: reading.value for reading, _, _ in rows}
+    t = np.array(sorted(by_time), np.int64)
+    return Block(t, {sensor: Column(np.array([by_time[one] for one in t.tolist()], np.float64))})

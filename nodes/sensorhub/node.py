@@ -1,0 +1,168 @@
+"""The node `sensorhub`: each sensor a timeline with one field, fed by Redis and HTTP as the old system was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from sisock import DataNode, Field, Timeline
+from sisock.beside import TableRows, Tables
+from sisock.blocks import Block
+from sisock.errors import SetupError, StoreAway
+from sisock.faces import Face
+from sisock.history import HasTables
+from sisock.home import Home
+from sisock.http import application, reply
+from sisock.nodes.sensorhub.api import add_routes
+from sisock.nodes.sensorhub.config import Config, Sensor
+from sisock.nodes.sensorhub.intake import Intake, Row
+from sisock.nodes.sensorhub.listening import Channel, Listener, Stream
+from sisock.nodes.sensorhub.refused import Refused
+from sisock.nodes.sensorhub.source import Reading
+
+PORT = 5005
+# Raw readings that are read together.
+PAGE = 5_000
+
+
+class SensorHub(DataNode):
+    """Readings of sensors, and their newest values."""
+
+    name = "sensorhub"
+    description = "Readings of sensors, and their newest values."
+    tables = Tables(Path(__file__).parent / "migrations", "sensorhub_version")
+    max_rows = 10_000_000
+    # Sensors report when they like, and there may be thousands of them.
+    measures = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._home = Home.default()
+        self.config = Config.read(self._home.path)
+        self.store = self.config.store
+        self.refused = Refused()
+        self.intake = Intake(self)
+        self.face = Face(self.name, PORT, host=self.config.host)
+        self.listeners: list[Listener] = []
+        self._current: dict[str, Row] = {}
+        self._lock = threading.Lock()
+        # Whether the present values that were stored before this start are known.
+        self._knows = False
+
+    def start(self) -> None:
+        """Takes up where the history ends, and listens."""
+        from twisted.internet import reactor
+        from twisted.internet.threads import blockingCallFromThread
+
+        if not isinstance(self.history, HasTables):
+            raise SetupError("the sensor hub keeps tables, so it needs a store: start it by `sisock run sensorhub`")
+        last = 0
+        try:
+            for sensor in self.history.timelines():
+                self.meet(sensor)
+            last = self._learn()
+        except StoreAway:
+            # Rows go to the outbox meanwhile; ids are times, so that they go on whatever was given before.
+            pass
+        self.intake.start(last)
+        url, refused = self.config.redis, self.refused
+        if self.config.channel:
+            self.listeners.append(Channel(url, self.config.channel, self.intake, refused))
+        if self.config.stream:
+            me = self._home.identity(self.name)[0]
+            self.listeners.append(Stream(url, self.config.stream, self.config.group, me, self.intake, refused))
+        for listener in self.listeners:
+            listener.start()
+        app = application()
+        add_routes(app, self)
+        app.route("/healthz", methods=["GET"])(self._healthz)
+        blockingCallFromThread(reactor, self.face.listen, app)
+
+    def stop(self) -> None:
+        """Listens no more, and stores what was taken."""
+        from twisted.internet import reactor
+        from twisted.internet.threads import blockingCallFromThread
+
+        for listener in self.listeners:
+            listener.stop()
+        self.intake.stop()
+        blockingCallFromThread(reactor, self.face.close)
+
+    # For the intake
+
+    def meet(self, sensor: str) -> None:
+        """Declares the field of a sensor."""
+        if sensor not in self.fields:
+            known = self.config.sensors.get(sensor, Sensor())
+            self.declare({sensor: Field(known.description, known.units, timeline=sensor)}, {sensor: Timeline()})
+
+    def keep(self, sensor: str, block: Block, beside: Sequence[TableRows]) -> Future[Any]:
+        """Keeps rows of a sensor, whenever they are of, and the raw readings beside them."""
+        return self.append_block(sensor, block, correct=True, beside=beside)
+
+    def kept(self, newest: dict[str, Row]) -> None:
+        """Notes present values that are durable now."""
+        with self._lock:
+            for sensor, row in newest.items():
+                self._newer(sensor, row)
+
+    def _newer(self, sensor: str, row: Row) -> None:
+        before = self._current.get(sensor)
+        if before is None or (row[0].t, row[1]) >= (before[0].t, before[1]):
+            self._current[sensor] = row
+
+    # For the API
+
+    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> list[Future[None]]:
+        """Takes readings; the Futures are done when they are durable."""
+        return self.intake.take(readings, wait=wait)
+
+    def current(self, sensor: str) -> Reading | None:
+        """The newest reading of a sensor by time, of what is durable; StoreAway where the store is away since the start."""
+        if not self._knows:
+            self._learn()
+        with self._lock:
+            found = self._current.get(sensor)
+        return None if found is None else found[0]
+
+    def readings(self, sensor: str) -> Iterator[list[tuple[int, int, float]]]:
+        """All raw readings of a sensor, (id, microseconds, value), by id, in pages."""
+        after = 0
+        while True:
+            page = self._select(
+                "SELECT id, t, value FROM sensorhub_readings WHERE node = ? AND sensor = ? AND id > ? ORDER BY id LIMIT ?",
+                *(self.name, sensor, after, PAGE),
+            )
+            if page:
+                yield [(int(number), int(t), float(value)) for number, t, value in page]
+            if len(page) < PAGE:
+                return
+            after = int(page[-1][0])
+
+    def _select(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        history: Any = self.history
+        rows: list[tuple[Any, ...]] = history.select(sql, *parameters)
+        return rows
+
+    def _learn(self) -> int:
+        """Reads the present values that were stored; answers the newest id."""
+        rows = self._select("SELECT sensor, id, t, value FROM sensorhub_current WHERE node = ?", self.name)
+        (last,) = self._select("SELECT max(id) FROM sensorhub_readings WHERE node = ?", self.name)
+        with self._lock:
+            for sensor, number, t, value in rows:
+                self._newer(str(sensor), (Reading(str(sensor), float(value), int(t)), int(number), ""))
+            self._knows = True
+        return int(last[0] or 0)
+
+    def _healthz(self, request: Any) -> bytes:
+        away = {listener.way: listener.away for listener in self.listeners if listener.away is not None}
+        told: dict[str, Any] = {"status": "ok", "heard": {one.way: one.heard for one in self.listeners}}
+        told |= {"stored": self.intake.stored, "waiting": self.intake.waiting, **self.refused.told()}
+        if away:
+            told |= {"status": "Redis is away", "away": away}
+        if self.intake.problem is not None:
+            told |= {"status": "waits for the store", "problem": self.intake.problem}
+        return reply(request, told, 200 if told["status"] == "ok" else 503)
