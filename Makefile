@@ -54,6 +54,7 @@ bench: setup $(REDIS) ## Measure the store, following and served tables beside t
 	@mkdir -p build
 	$(BIN)/python -m bench.store --json build/bench.json $(ARGS)
 	$(BIN)/python -m bench.follow --json build/bench-follow.json $(ARGS)
+	$(BIN)/python -m bench.readings --json build/bench-readings.json $(ARGS)
 	$(BIN)/python -m bench.serve --json build/bench-serve.json $(ARGS)
 
 # Unpacked, not installed: their services are not to run, and a benchmark needs no root.

@@ -49,6 +49,7 @@ LAYERS = {
         "base",
         "consumer",
         "doors",
+        "faces",
         "home",
         "followed",
         "following",

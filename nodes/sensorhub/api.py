@@ -39,8 +39,8 @@ class Hub(Protocol):
     def name(self) -> Any:
         """What it is called."""
 
-    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> list[Future[None]]:
-        """Takes readings; the Futures are done when they are durable."""
+    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> Future[None]:
+        """Takes readings; the Future is done when they are durable."""
 
     def current(self, sensor: str) -> Reading | None:
         """The newest reading of a sensor by time. May read the store."""
@@ -62,8 +62,7 @@ def add_routes(app: Klein, hub: Hub) -> None:
         except Malformed as error:
             hub.refused.note("http", error, body)
             raise
-        (stored,) = hub.take([(reading, None)])
-        await _in_reactor(stored)
+        await _in_reactor(hub.take([(reading, None)]))
         return _text(request, 201, b"OK")
 
     async def current(request: Any, sensor: str) -> bytes:

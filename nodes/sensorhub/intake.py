@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
@@ -58,7 +59,8 @@ class Intake:
         self._keeper = keeper
         self.problem: str | None = None
         self.stored = 0
-        self._waiting: list[tuple[Row, Future[None]]] = []
+        self._waiting: deque[tuple[list[Row], Future[None]]] = deque()
+        self._count = 0
         self._changed = threading.Condition()
         self._last_id = 0
         self._ends = False
@@ -82,29 +84,29 @@ class Intake:
     @property
     def waiting(self) -> int:
         """How many readings wait to be stored."""
-        return len(self._waiting)
+        return self._count
 
-    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> list[Future[None]]:
-        """Takes readings, each with where it came from, if that names it; their Futures are done when they are durable.
+    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> Future[None]:
+        """Takes readings, each with where it came from, if that names it; the Future is done when all are durable.
 
         Where too many wait already it raises Busy, or waits until there is room.
         """
         with self._changed:
-            while len(self._waiting) + len(readings) > MAX_WAITING and self._waiting and self._over is None:
+            while self._count + len(readings) > MAX_WAITING and self._count and self._over is None:
                 if not wait or self._ends:
-                    raise Busy(f"{len(self._waiting)} readings wait for the store; send again in a moment")
+                    raise Busy(f"{self._count} readings wait for the store; send again in a moment")
                 self._changed.wait(RETRY)
             if self._over is not None:
                 raise self._over
-            taken = []
-            for reading, origin in readings:
-                # The time of arrival, raised so that each has its own: it needs no database that counts.
-                self._last_id = max(self._last_id + 1, round(now() * MICROS))
-                done: Future[None] = Future()
-                self._waiting.append(((reading, self._last_id, origin or f"id:{self._last_id}"), done))
-                taken.append(done)
+            # The time of arrival, raised so that each has its own: it needs no database that counts.
+            first = max(self._last_id + 1, round(now() * MICROS))
+            rows = [(reading, number, origin or f"id:{number}") for number, (reading, origin) in enumerate(readings, first)]
+            self._last_id = first + len(rows)
+            done: Future[None] = Future()
+            self._waiting.append((rows, done))
+            self._count += len(rows)
             self._changed.notify_all()
-        return taken
+        return done
 
     def _work(self) -> None:
         while True:
@@ -113,12 +115,19 @@ class Intake:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                together, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
-                self._changed.notify_all()
+                together = [self._waiting.popleft()]
+                count = len(together[0][0])
+                while self._waiting and count + len(self._waiting[0][0]) <= MAX_TOGETHER:
+                    together.append(self._waiting.popleft())
+                    count += len(together[-1][0])
             by_sensor: dict[str, list[Row]] = {}
-            for row, _ in together:
-                by_sensor.setdefault(row[0].sensor, []).append(row)
+            for rows, _ in together:
+                for row in rows:
+                    by_sensor.setdefault(row[0].sensor, []).append(row)
             over = self._store(by_sensor)
+            with self._changed:
+                self._count -= count
+                self._changed.notify_all()
             for _, done in together:
                 if over is None:
                     done.set_result(None)
@@ -184,7 +193,7 @@ class Intake:
     def _end(self, why: SisockError) -> None:
         with self._changed:
             self._over = why
-            left, self._waiting = self._waiting, []
+            left, self._waiting, self._count = self._waiting, deque(), 0
             self._changed.notify_all()
         for _, done in left:
             done.set_exception(why)

@@ -33,7 +33,7 @@ IDLE = 30_000
 class Taker(Protocol):
     """Who takes readings: the intake."""
 
-    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> list[Future[None]]:
+    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> Future[None]:
         """Takes readings, each with where it came from."""
 
 
@@ -126,16 +126,18 @@ class Channel(Listener):
 
     def listen(self, client: Any) -> None:
         """Takes what was published."""
-        message = self._subscribed.get_message(timeout=PATIENCE)
+        # What get_message makes a dict of: [kind, channel, data].
+        response = self._subscribed.parse_response(block=False, timeout=PATIENCE)
         found: list[tuple[Reading, str | None]] = []
-        while message is not None:
-            self.heard += 1
-            reading = self.read(message["data"])
-            if reading is not None:
-                found.append((reading, None))
+        while response is not None:
+            if response[0] == b"message":
+                self.heard += 1
+                reading = self.read(response[2])
+                if reading is not None:
+                    found.append((reading, None))
             if len(found) == TOGETHER:
                 break
-            message = self._subscribed.get_message(timeout=0)
+            response = self._subscribed.parse_response(block=False, timeout=0)
         if found:
             self._taker.take(found, wait=True)
 
@@ -182,8 +184,8 @@ class Stream(Listener):
             reading = self._reading(fields or {})
             if reading is not None:
                 found.append((reading, f"{self._stream}:{entry.decode()}"))
-        for done in self._taker.take(found, wait=True) if found else ():
-            done.result()
+        if found:
+            self._taker.take(found, wait=True).result()
         # What is no reading is acknowledged as well: it would come again for ever.
         client.xack(self._stream, self._group, *(entry for entry, _ in entries))
 

@@ -116,8 +116,8 @@ class SensorHub(DataNode):
 
     # For the API
 
-    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> list[Future[None]]:
-        """Takes readings; the Futures are done when they are durable."""
+    def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> Future[None]:
+        """Takes readings; the Future is done when they are durable."""
         return self.intake.take(readings, wait=wait)
 
     def current(self, sensor: str) -> Reading | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from math import isfinite
+from typing import Any, NamedTuple
+
+import orjson
 
 from sisock.errors import InvalidArgument
 from sisock.times import MICROS, to_micros
@@ -30,8 +31,7 @@ class Malformed(InvalidArgument):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One value of a sensor at a time, in whole microseconds."""
 
     sensor: str
@@ -44,25 +44,32 @@ def parse(message: bytes | str) -> Reading:
     if len(message) > MAX_MESSAGE:
         raise Malformed("too long", f"the message has {len(message)} bytes, and a reading at most {MAX_MESSAGE}")
     try:
-        told = json.loads(message)
-    except (ValueError, RecursionError) as error:
+        told = orjson.loads(message)
+    except ValueError as error:
         raise Malformed("no JSON", f"the message is no JSON: {error}") from None
     return reading_of(told)
 
 
 def reading_of(told: Any) -> Reading:
     """The reading that decoded JSON holds; Malformed says why it holds none."""
-    if not isinstance(told, Mapping):
+    if not isinstance(told, dict):
         raise Malformed("no object", "a reading is a JSON object")
-    for key in _KEYS:
-        if key not in told:
-            raise Malformed(f"no {key}", f"the reading has no {key}; it needs {', '.join(_KEYS)}")
-    return Reading(_sensor(told["sensor"]), _value(told["value"]), _time(told["timestamp"]))
+    try:
+        sensor, value, timestamp = told["sensor"], told["value"], told["timestamp"]
+    except KeyError as error:
+        key = error.args[0]
+        raise Malformed(f"no {key}", f"the reading has no {key}; it needs {', '.join(_KEYS)}") from None
+    return Reading(_sensor(sensor), _value(value), _time(timestamp))
 
 
 def _sensor(name: Any) -> str:
     if not isinstance(name, str):
         raise Malformed("sensor", "sensor is a text")
+    return _checked(name)
+
+
+@lru_cache(maxsize=4096)
+def _checked(name: str) -> str:
     try:
         check_field_name(name)
     except InvalidArgument as error:
@@ -71,13 +78,15 @@ def _sensor(name: Any) -> str:
 
 
 def _value(value: Any) -> float:
+    if type(value) is float and isfinite(value):
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise Malformed("value", "value is a number")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
+    if not isfinite(number):
         raise Malformed("value", "value is a finite number")
     return number
 

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import pytest
 import pytest_twisted
@@ -29,10 +30,9 @@ from sisock.testing import NodeContract
 from tests.nodes.test_sensorhub_source import BAD, message
 from tests.plain import until
 from tests.redis_server import Redis
-from tests.store.conftest import address, own_server, postgres, server  # noqa: F401  fixtures
 from tests.test_follow import Seen
 
-SISOCK = str(os.path.join(os.path.dirname(sys.executable), "sisock"))
+SISOCK = str(Path(sys.executable).with_name("sisock"))
 T = 1_733_054_400.0
 
 
@@ -94,7 +94,7 @@ class TestSensorHub(NodeContract):
 
                 for second in range(5):
                     told = message(timestamp=f"2024-12-01 12:00:0{second}", value=second)
-                    self.take([(parse(json.dumps(told)), None)])[0].result(30)
+                    self.take([(parse(json.dumps(told)), None)]).result(30)
 
         made = Fed()
         made.history = self._store.node("sensorhub")

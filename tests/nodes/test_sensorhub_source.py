@@ -38,14 +38,15 @@ def message(**changed):
 
 
 BAD = {
-    "no JSON": [b"", b"{", b"\xff", b"nonsense", b'{"sensor": "a" "value": 1}', "[" * 2000],
+    "no JSON": [
+        *(b"", b"{", b"\xff", b"nonsense", b'{"sensor": "a" "value": 1}', "[" * 2000),
+        *(message(value=float("nan")), message(sensor="\ud800")),
+    ],
     "no object": [b"5", b"null", b'"a"', b"[]", b"true", json.dumps([message()])],
     "too long": [json.dumps(message(sensor="x" * MAX_MESSAGE)), b"[" * 100_000],
     **{f"no {key}": [{k: v for k, v in message().items() if k != key}] for key in message()},
-    "sensor": [message(sensor=name) for name in ("", None, 5, ["a"], "a\nb", "a\x00", "x" * 256, "\ud800")],
-    "value": [
-        message(value=value) for value in ("14", None, True, [1], {}, float("nan"), float("inf"), -float("inf"), 10**400)
-    ],
+    "sensor": [message(sensor=name) for name in ("", None, 5, ["a"], "a\nb", "a\x00", "x" * 256)],
+    "value": [message(value=value) for value in ("14", None, True, [1], {})],
     "timestamp": [
         message(timestamp=text)
         for text in (

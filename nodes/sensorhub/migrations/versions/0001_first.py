@@ -26,6 +26,8 @@ def upgrade() -> None:
         sa.Column("sensor", sa.Text, nullable=False),
         sa.Column("t", sa.BigInteger, nullable=False),
         sa.Column("value", sa.Double, nullable=False),
+        # Its key is the table: a third less to write.
+        sqlite_with_rowid=False,
     )
     op.create_index("sensorhub_readings_sensor", "sensorhub_readings", ["node", "sensor", "id"])
     op.create_table(
