@@ -50,6 +50,7 @@ LAYERS = {
         "consumer",
         "doors",
         "faces",
+        "metrics",
         "home",
         "followed",
         "following",

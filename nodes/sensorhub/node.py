@@ -15,7 +15,9 @@ from sisock.errors import SetupError, StoreAway
 from sisock.faces import Face
 from sisock.history import HasTables
 from sisock.home import Home
-from sisock.http import application, reply
+from sisock.http import application
+from sisock.metrics import Health, Metrics
+from sisock.metrics import add_routes as add_health
 from sisock.nodes.sensorhub.api import add_routes
 from sisock.nodes.sensorhub.config import Config, Sensor
 from sisock.nodes.sensorhub.intake import Intake, Row
@@ -78,7 +80,7 @@ class SensorHub(DataNode):
             listener.start()
         app = application()
         add_routes(app, self)
-        app.route("/healthz", methods=["GET"])(self._healthz)
+        add_health(app, self._metrics(), self._how)
         blockingCallFromThread(reactor, self.face.listen, app)
 
     def stop(self) -> None:
@@ -157,12 +159,18 @@ class SensorHub(DataNode):
             self._knows = True
         return int(last[0] or 0)
 
-    def _healthz(self, request: Any) -> bytes:
+    def _how(self) -> Health:
         away = {listener.way: listener.away for listener in self.listeners if listener.away is not None}
-        told: dict[str, Any] = {"status": "ok", "heard": {one.way: one.heard for one in self.listeners}}
-        told |= {"stored": self.intake.stored, "waiting": self.intake.waiting, **self.refused.told()}
-        if away:
-            told |= {"status": "Redis is away", "away": away}
+        told: dict[str, Any] = {"heard": {one.way: one.heard for one in self.listeners}, **self.refused.told()}
+        told |= {"stored": self.intake.stored, "waiting": self.intake.waiting}
         if self.intake.problem is not None:
-            told |= {"status": "waits for the store", "problem": self.intake.problem}
-        return reply(request, told, 200 if told["status"] == "ok" else 503)
+            return Health(f"waits for the store: {self.intake.problem}", told)
+        return Health("Redis is away", {**told, "away": away}) if away else Health(None, told)
+
+    def _metrics(self) -> Metrics:
+        metrics = Metrics(self.name)
+        metrics.counter("heard", "Messages that came", lambda: {one.way: one.heard for one in self.listeners}, label="way")
+        metrics.counter("stored", "Readings that are durable", lambda: self.intake.stored)
+        metrics.counter("refused", "Messages that were no readings", lambda: self.refused.told()["refused"], label="reason")
+        metrics.gauge("waiting", "Readings that wait for the store", lambda: self.intake.waiting)
+        return metrics

@@ -159,6 +159,10 @@ async def test_what_is_no_reading_is_400_json_and_counted_and_nothing_dies(node,
     assert sum(told["refused"].values()) == count >= 100
     assert set(told["refused"]) == set(BAD)
     assert {one["way"] for one in told["newest"]} <= {"http", "channel"} and told["newest"]
+    status, text = await asked(at, "/metrics")
+    assert status == 200
+    assert 'sisock_sensorhub_refused_total{reason="no JSON"}' in text
+    assert "\nsisock_sensorhub_stored_total 1.0\n" in text
     assert (await asked(at, "/add_rawdata/", b"x" * 2_000_000))[0] == 413
     assert (await asked(at, "/add_rawdata/"))[0] == 405
     assert (await asked(at, "/nothing"))[0] == 404
