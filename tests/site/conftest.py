@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -64,7 +65,12 @@ class Up:
 
     def get(self, path, body=None):
         request = urllib.request.Request(self.run["bridge"] + path, None if body is None else json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        trust = None
+        if self.run["bridge"].startswith("https:"):
+            user = self.run["consumer"]
+            request.add_header("Authorization", f"Bearer {user['authid']}:{user['secret']}")
+            trust = ssl.create_default_context(cafile=self.run["certificate"])
+        with urllib.request.urlopen(request, timeout=10, context=trust) as answer:
             return json.load(answer)
 
     def whole(self):
