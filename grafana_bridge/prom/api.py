@@ -199,7 +199,9 @@ class _Api:
 
 def _chosen(selector: Selector, offered: Iterable[Offered]) -> list[Source]:
     nodes = selector.nodes
-    return selector.choose(source for one in offered if nodes is None or one.node in nodes for source in one.sources)
+    found = selector.choose(source for one in offered if nodes is None or one.node in nodes for source in one.sources)
+    # In this order topk takes the first of equals.
+    return sorted(found, key=lambda source: source.labels)
 
 
 def _limited(found: list[Any], asked: Asked) -> list[Any]:
