@@ -47,7 +47,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One call of get_data: fields in [start, end), in microseconds, with what makes them fewer."""
+    """One call of get_data: fields in [start, end), in microseconds, with what makes them fewer.
+
+    With a `step` it is one value of each window of `width` (or else the step), as `sisock.windows` says.
+    """
 
     fields: Sequence[str]
     start: int
@@ -56,6 +59,8 @@ class Question:
     min_stride: float | None = None
     method: str | None = None
     since: Mapping[str, Position] | None = None
+    step: int | None = None
+    width: int | None = None
 
     def args(self, *, open_end: bool = True) -> list[Any]:
         """The arguments that contract A knows; there, an open end is 0, now."""
@@ -66,7 +71,12 @@ class Question:
         """The arguments that came after it."""
         since = None if self.since is None else {name: one.to_wire() for name, one in self.since.items()}
         more = {"max_points": self.max_points, "min_stride": self.min_stride, "method": self.method, "since": since}
+        more |= {"step": _seconds(self.step), "width": _seconds(self.width)}
         return {name: value for name, value in more.items() if value is not None}
+
+
+def _seconds(micros: int | None) -> float | None:
+    return None if micros is None else to_seconds(micros)
 
 
 async def ask_arrow(call: Call, question: Question, take: Take | None = None) -> dict[str, Answered]:
@@ -176,7 +186,16 @@ def is_old(error: SisockError) -> bool:
 def thinned(answers: Mapping[str, Answered], question: Question) -> dict[str, Answered]:
     """The answers of a node that makes nothing fewer, at the resolution that was asked for."""
     from sisock.downsample import Method, thin
+    from sisock.windows import WindowMethod, Windows, windowed
 
+    if question.step is not None:
+        grid: WindowMethod = question.method or "mean"  # type: ignore[assignment]
+        reduced = {}
+        for timeline, one in answers.items():
+            end = question.end if question.end < LATEST or one.last is None else one.last + 1
+            windows = Windows(question.start, end, question.step, question.width or question.step)
+            reduced[timeline] = replace(one, blocks=[windowed(one.block, windows, grid)])
+        return reduced
     if question.max_points is None:
         return dict(answers)
     method: Method = question.method or "minmax"  # type: ignore[assignment]

@@ -74,6 +74,11 @@ class Leaf:
     value: Vector | None = None
     ranges: list[tuple[Labels, Times, Floats]] | None = None
 
+    @property
+    def step(self) -> int:
+        """How far apart the times are; 1 where there is one only."""
+        return int(self.at[1] - self.at[0]) if len(self.at) > 1 else 1
+
 
 def parse(text: str) -> Any:
     """The syntax tree of a query; BadQuery says what is wrong with it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.internet.threads import deferToThread
 
 from sisock.asking import EARLIEST_ON_WIRE, Answered, Question, Take
@@ -21,10 +21,25 @@ from sisock.grafana_bridge.prom.names import Source
 from sisock.grafana_bridge.prom.plan import Leaf
 from sisock.grafana_bridge.prom.values import Bools, Floats, Times, Vector, check_cells
 from sisock.grafana_bridge.prom.windows import FUNCTIONS, KEEP_NAME, Windows
+from sisock.windows import MAX_WINDOWS
 
 # Samples that one query may read, and those that are held before something is made of them.
 MAX_SAMPLES = 50_000_000
 MAX_HELD = 1_000_000
+# What a node makes of windows for a function of ranges; a plain selector is the last value of each.
+METHODS = {
+    "avg_over_time": "mean",
+    "count_over_time": "count",
+    "last_over_time": "last",
+    "max_over_time": "max",
+    "min_over_time": "min",
+    "present_over_time": "count",
+    "sum_over_time": "sum",
+}
+# Windows are a millisecond or longer.
+SHORTEST = 1000
+# Values that one call may answer of windows.
+MAX_WINDOW_VALUES = 500_000
 # Calls that one query has at one node at the same time.
 CALLS_A_NODE = 4
 
@@ -65,6 +80,18 @@ class _Share:
         self.held += len(t)
         return len(t)
 
+    def place(self, block: Block, start: int, step: int) -> None:
+        """Takes in the values of windows, each of which stands at its window's beginning."""
+        column = block.columns.get(self.name)
+        if column is None:
+            return
+        at = (block.t - start) // step
+        # Windows behind the last are what is left of the range.
+        known = column.mask() & (at < len(self.values))
+        found = np.asarray(column.values[known], np.float64)
+        self.values[at[known]] = 1.0 if self.leaf.function == "present_over_time" else found
+        self.there[at[known]] = True
+
     def fill(self, upto: int | None) -> None:
         """Fills the windows for which all samples up to a time are enough; all of them without one. Keeps what others need."""
         at = self.leaf.at
@@ -103,12 +130,20 @@ class _Budget:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Rows of one timeline of a node, in [start, end)."""
+    """Rows of one timeline of a node, in [start, end); or one value of each window, where `method` says which."""
 
     node: str
     timeline: str
     start: int
     end: int
+    method: str = ""
+    step: int = 0
+    width: int = 0
+
+    @property
+    def fields_a_call(self) -> int:
+        """Of how many fields one call can answer the windows."""
+        return max(1, MAX_WINDOW_VALUES // (1 + (self.end - self.start) // self.step) - 1) if self.method else 1_000_000
 
 
 async def fill(leaves: Sequence[Leaf], chosen: Sequence[Sequence[Source]], consumer: Reads) -> None:
@@ -122,7 +157,11 @@ async def fill(leaves: Sequence[Leaf], chosen: Sequence[Sequence[Source]], consu
     waiting = []
     for stretch, shares in stretches.items():
         turn = turns.setdefault(stretch.node, DeferredSemaphore(CALLS_A_NODE))
-        waiting.append(turn.run(_started, _rows, consumer, stretch, shares, budget))
+        names = list(dict.fromkeys(share.name for share in shares))
+        for at in range(0, len(names), stretch.fields_a_call):
+            fields = names[at : at + stretch.fields_a_call]
+            some = [share for share in shares if share.name in fields]
+            waiting.append(turn.run(_started, _windows if stretch.method else _rows, consumer, stretch, some, fields, budget))
     await _all(waiting)
 
 
@@ -132,8 +171,6 @@ def _started(function: Callable[..., Any], *args: Any) -> Deferred[None]:
 
 async def _all(waiting: Sequence[Deferred[None]]) -> None:
     """Waits for all; the first error ends the others."""
-    from twisted.internet.defer import FirstError
-
     try:
         await gatherResults(waiting, consumeErrors=True)
     except FirstError as error:
@@ -147,25 +184,61 @@ def _shares(leaf: Leaf, sources: Sequence[Source]) -> Iterable[tuple[_Stretch, _
     check_cells(len(sources), steps)
     values, there = np.zeros((len(sources), steps)), np.zeros((len(sources), steps), np.bool_)
     stamps = np.zeros((len(sources), steps), np.int64) if leaf.stamps else None
-    labels = [source.labels for source in sources]
-    found = Vector(labels, values, there, stamps=stamps)
-    leaf.value = found
+    leaf.value = Vector([source.labels for source in sources], values, there, stamps=stamps)
+    if leaf.function == "samples":
+        leaf.ranges = []
     made = []
     for row, source in enumerate(sources):
         length = source.lookback if leaf.length is None else leaf.length
-        start = max(EARLIEST_ON_WIRE, int(leaf.at[0]) - length + 1)
-        stretch = _Stretch(source.node, source.timeline, start, int(leaf.at[-1]) + 1)
+        stretch = _stretch(leaf, source, length)
         share = _Share(leaf, row, source.field, length, values[row], there[row], None if stamps is None else stamps[row])
         if stretch.end > stretch.start:
             made.append((stretch, share))
-    if leaf.function == "samples":
-        leaf.ranges = []
     return made
 
 
-async def _rows(consumer: Reads, stretch: _Stretch, shares: Sequence[_Share], budget: _Budget) -> None:
+def _stretch(leaf: Leaf, source: Source, length: int) -> _Stretch:
+    """What is asked for: windows where the node can answer them, or else rows."""
+    start, end = int(leaf.at[0]) - length + 1, int(leaf.at[-1]) + 1
+    method = METHODS.get(leaf.function)
+    if (
+        method is None
+        or start < EARLIEST_ON_WIRE
+        or length < SHORTEST
+        or len(leaf.at) + (length // leaf.step if len(leaf.at) > 1 else 0) > MAX_WINDOWS
+    ):
+        return _Stretch(source.node, source.timeline, max(EARLIEST_ON_WIRE, start), end)
+    step = leaf.step if len(leaf.at) > 1 else length
+    return _Stretch(source.node, source.timeline, start, end, method, step, length)
+
+
+async def _windows(
+    consumer: Reads, stretch: _Stretch, shares: Sequence[_Share], fields: Sequence[str], budget: _Budget
+) -> None:
+    """Asks for what the node makes of each window."""
+    question = Question(fields, stretch.start, stretch.end, method=stretch.method, step=stretch.step, width=stretch.width)
+    blocks: list[Block] = []
+
+    def take(timeline: str, block: Block) -> None:
+        if timeline == stretch.timeline and len(block):
+            blocks.append(block)
+            budget.left -= len(block) * len(block.columns)
+
+    await consumer.read(stretch.node, question, take)
+    budget.check()
+    for block in blocks:
+        for share in shares:
+            if stretch.method == "last":
+                share.take(block)
+            else:
+                share.place(block, stretch.start, stretch.step)
+    if stretch.method == "last":
+        for share in shares:
+            share.fill(None)
+
+
+async def _rows(consumer: Reads, stretch: _Stretch, shares: Sequence[_Share], fields: Sequence[str], budget: _Budget) -> None:
     """Reads rows, page by page; what is made of a page is made in a thread."""
-    fields = tuple(dict.fromkeys(share.name for share in shares))
     start = stretch.start
     reached: list[int] = []
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from sisock.times import EARLIEST, LATEST, Micros, iso, to_seconds
 
 # Chunks whose cells' items are kept in memory: about 3 kB each.
 MOST_REMEMBERED = 8192
+
+# Cells that are kept in memory, at most 2.3 kB each: 37 MB.
+MOST_CELLS = 16_384
 
 # A piece of a field: the chunk it belongs to, and its values.
 Piece = tuple[int, Column]
@@ -81,11 +84,108 @@ class Memory:
                 self._items.popitem(last=False)
 
 
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Recent(Generic[K, V]):
+    """What was read last of parts that do not change until the timeline is mended; `most` of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._parts: OrderedDict[K, tuple[int, V]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, keys: Iterable[K], mended: int) -> list[V | None]:
+        """What is known of each and still holds."""
+        parts = self._parts
+        found: list[V | None] = []
+        with self._lock:
+            for key in keys:
+                known = parts.get(key)
+                if known is not None and known[0] == mended:
+                    parts.move_to_end(key)
+                    found.append(known[1])
+                else:
+                    found.append(None)
+        return found
+
+    def keep(self, parts: Iterable[tuple[K, V]], mended: int) -> None:
+        """Takes in what was read, and lets the oldest go."""
+        with self._lock:
+            for key, value in parts:
+                self._parts[key] = mended, value
+            while len(self._parts) > self._most:
+                self._parts.popitem(last=False)
+
+
 class Shelf(ABC):
     """Puts blocks, chunks and the pyramid's rows into tables, and takes them out."""
 
     def __init__(self) -> None:
         self.memory = Memory()
+        self.cells: Recent[tuple[str, int, int, int], Any] = Recent(MOST_CELLS)
+
+    # Single cells, those that were read lately from memory: of a chunk's column an engine hands out the whole, and a plot
+    # that is drawn again wants the same few cells of very many of them.
+
+    def times_of(self, tx: Tx, line: Line, wanted: Mapping[int, Sequence[int]]) -> Ints:
+        """Times of these cells, (cells, 256); what is behind a chunk's last row repeats or follows it."""
+
+        def read(missing: Mapping[int, Sequence[int]]) -> Iterable[Any]:
+            return self.open_times(tx, line, list(missing)).cells(missing)
+
+        return np.stack(self._cells("t", line.id, line.mended, wanted, read))
+
+    def starts_of(self, tx: Tx, line: Line, ords: Sequence[int]) -> dict[int, Ints]:
+        """First times of each of these chunks' cells."""
+
+        def read(missing: Mapping[int, Sequence[int]]) -> Iterable[Any]:
+            starts = self.open_times(tx, line, list(missing)).starts
+            return [starts[ordinal] for ordinal in missing]
+
+        return dict(zip(ords, self._cells("s", line.id, line.mended, {ordinal: [0] for ordinal in ords}, read), strict=True))
+
+    def values_of(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
+        """Values of a field in these cells, 256 a cell; null where a chunk has none."""
+        kind = line.kinds[name]
+        if kind == "s":
+            return self.cell_values(tx, line, name, wanted)
+
+        def read(missing: Mapping[int, Sequence[int]]) -> Iterable[Any]:
+            column = self.cell_values(tx, line, name, missing)
+            values, valid = column.values.reshape(-1, CELL), None if column.valid is None else column.valid.reshape(-1, CELL)
+            return [(values[at], None if valid is None else valid[at]) for at in range(len(values))]
+
+        # An integer's field may become one of floats.
+        found = self._cells("v" + kind, line.ids[name], line.mended, wanted, read)
+        whole = Column(np.concatenate([values for values, _ in found]))
+        if all(valid is None for _, valid in found):
+            return whole
+        blank = np.ones(CELL, np.bool_)
+        return Column(whole.values, np.concatenate([blank if valid is None else valid for _, valid in found]))
+
+    def _cells(
+        self,
+        what: str,
+        number: int,
+        mended: int,
+        wanted: Mapping[int, Sequence[int]],
+        read: Callable[[Mapping[int, Sequence[int]]], Iterable[Any]],
+    ) -> list[Any]:
+        """What is known of these cells, in their order; the rest is read."""
+        keys = [(what, number, ordinal, cell) for ordinal, cells in wanted.items() for cell in cells]
+        found = self.cells.find(keys, mended)
+        missing: dict[int, list[int]] = {}
+        for key, one in zip(keys, found, strict=True):
+            if one is None:
+                missing.setdefault(key[2], []).append(key[3])
+        if not missing:
+            return found
+        new = iter([*read(missing)])
+        filled = [next(new) if one is None else one for one in found]
+        self.cells.keep([(key, one) for key, one, old in zip(keys, filled, found, strict=True) if old is None], mended)
+        return filled
 
     def cell_items(self, tx: Tx, line: Line, field: int, ords: Sequence[int]) -> list[tuple[int, Items]]:
         """Items of the cells of these chunks, those that were read lately from memory."""
