@@ -177,7 +177,7 @@ def _sums(field: _Read, tiles: Tiles) -> _Sums:
             keep = keep & ~soiled if level == 1 else keep | soiled
         if not keep.all():
             items, ords, soiled = items[keep], ords[keep], soiled[keep]
-        opened = sums.add_items(items, soiled)
+        opened = sums.add_items(items, soiled) if len(items) else np.empty(0, np.intp)
         items, ords = items[opened], ords[opened]
         if not len(items):
             break
