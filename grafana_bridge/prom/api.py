@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from sisock.doors import caller_of
-from sisock.errors import SisockError, TimedOut
+from sisock.errors import Busy, SisockError, TimedOut
 from sisock.grafana_bridge.prom import metadata, wire
 from sisock.grafana_bridge.prom.catalogues import Catalogues, Offered
 from sisock.grafana_bridge.prom.errors import BadQuery, kind_of
@@ -32,6 +33,11 @@ log = Logger()
 PREFIX = "/prom/api/v1"
 # Seconds that a query may take; Grafana gives it 30.
 DEADLINE = 25.0
+# Queries that are worked on at the same time, and that may wait for it.
+QUERIES = 8
+MAX_WAITING = 200
+# So many series are looked through at once; more in a thread.
+FEW_SERIES = 1000
 
 Handler = Callable[[Any, "Asked"], Awaitable[bytes]]
 
@@ -60,6 +66,7 @@ class _Api:
         self._consumer = consumer
         self._clock = clock
         self._catalogues = Catalogues(consumer, clock)
+        self._turns = DeferredSemaphore(QUERIES)
         self.routes: dict[str, Callable[[Asked], Awaitable[bytes]]] = {
             "/query": self._instant,
             "/query_range": self._range,
@@ -80,6 +87,9 @@ class _Api:
                 asked = Asked(request, self._consumer, **path)
                 limit = min(DEADLINE, asked.parameters.duration("timeout", DEADLINE) / MICROS)
                 data = await self._within(limit, handler(asked))
+            except CancelledError:
+                # Who asked is gone.
+                raise
             except SisockError as error:
                 status, kind = kind_of(error)
                 return reply_encoded(request, wire.failure(kind, str(error)), status)
@@ -113,6 +123,10 @@ class _Api:
         text = asked.parameters.needed("query")
         at = asked.parameters.time("time", present())
         plan = Plan(text, Grid.of(at, at, 1))
+        async with self._turn():
+            return await self._instant_of(asked, plan, at)
+
+    async def _instant_of(self, asked: Asked, plan: Plan, at: int) -> bytes:
         await self._fill(asked, plan.leaves)
         if plan.range_leaf is not None:
             ranges = plan.range_leaf.ranges or []
@@ -123,8 +137,20 @@ class _Api:
         text = asked.parameters.needed("query")
         grid = Grid.of(*asked.parameters.span())
         plan = Plan(text, grid)
-        await self._fill(asked, plan.leaves)
-        return await self._evaluated(plan, lambda value: wire.matrix(value, grid.times))
+        async with self._turn():
+            await self._fill(asked, plan.leaves)
+            return await self._evaluated(plan, lambda value: wire.matrix(value, grid.times))
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Waits until one of the few places for queries is free."""
+        if len(self._turns.waiting) >= MAX_WAITING:
+            raise Busy(f"{MAX_WAITING} queries wait already; ask again in a moment")
+        await self._turns.acquire()
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def _fill(self, asked: Asked, leaves: Sequence[Leaf]) -> None:
         if not leaves:
@@ -134,12 +160,13 @@ class _Api:
         offered = await self._offered(asked, nodes)
         chosen = []
         for leaf in leaves:
-            found = _chosen(leaf.selector, offered)
+            found = await self._choose(leaf.selector, offered)
             readable = [source for source in found if asked.caller.may("read", source.node)]
             if found and not readable:
                 asked.consumer.check(found[0].node, reading=True)
-            chosen.append(readable)
-        await fill(leaves, chosen, asked.consumer)
+            # In this order topk takes the first of equals.
+            chosen.append(sorted(readable, key=lambda source: source.labels))
+        asked.warnings += await fill(leaves, chosen, asked.consumer, self._clock)
 
     @staticmethod
     async def _evaluated(plan: Plan, encode: Callable[[Any], bytes]) -> bytes:
@@ -151,9 +178,16 @@ class _Api:
         encoded: bytes = await deferToThread(work)
         return encoded
 
+    @staticmethod
+    async def _choose(selector: Selector, offered: Sequence[Offered]) -> list[Source]:
+        if sum(len(one.sources) for one in offered) < FEW_SERIES:
+            return _chosen(selector, offered)
+        found: list[Source] = await deferToThread(_chosen, selector, offered)
+        return found
+
     async def _offered(self, asked: Asked, nodes: Iterable[str] | None) -> list[Offered]:
         offered, warnings = await self._catalogues.offered(nodes)
-        asked.warnings.extend(warning for warning in warnings if asked.caller.may("see", warning.partition(" ")[0]))
+        asked.warnings += [warning for node, warning in warnings.items() if asked.caller.may("see", node)]
         return [one for one in offered if asked.caller.may("see", one.node)]
 
     # What there is
@@ -173,7 +207,7 @@ class _Api:
         offered = await self._offered(asked, nodes)
         if not selectors:
             return [source for one in offered for source in one.sources]
-        return list(dict.fromkeys(source for selector in selectors for source in _chosen(selector, offered)))
+        return list(dict.fromkeys([source for one in selectors for source in await self._choose(one, offered)]))
 
     async def _series(self, asked: Asked) -> bytes:
         found = await self._matched(asked, needed=True)
@@ -199,9 +233,7 @@ class _Api:
 
 def _chosen(selector: Selector, offered: Iterable[Offered]) -> list[Source]:
     nodes = selector.nodes
-    found = selector.choose(source for one in offered if nodes is None or one.node in nodes for source in one.sources)
-    # In this order topk takes the first of equals.
-    return sorted(found, key=lambda source: source.labels)
+    return selector.choose(source for one in offered if nodes is None or one.node in nodes for source in one.sources)
 
 
 def _limited(found: list[Any], asked: Asked) -> list[Any]:

@@ -61,8 +61,8 @@ class Catalogues:
         self._hub = _Known()
         self._nodes: dict[str, _Known] = {}
 
-    async def offered(self, nodes: Iterable[str] | None = None) -> tuple[list[Offered], list[str]]:
-        """What these nodes offer, or all of them, and sentences about those that did not answer."""
+    async def offered(self, nodes: Iterable[str] | None = None) -> tuple[list[Offered], dict[str, str]]:
+        """What these nodes offer, or all of them, and a sentence about each that did not answer."""
         listed = await self._listed()
         wanted = list(listed) if nodes is None else [name for name in nodes if name in listed]
         for gone in self._nodes.keys() - listed.keys():
@@ -72,7 +72,8 @@ class Catalogues:
             listed = await self._listed(anew=True)
             wanted = [name for name in nodes if name in listed]
         outcomes = await DeferredList([Deferred.fromCoroutine(self._offer(name)) for name in wanted], consumeErrors=True)
-        found, warnings = [], []
+        found: list[Offered] = []
+        warnings: dict[str, str] = {}
         for name, (success, result) in zip(wanted, outcomes, strict=True):
             known = self._nodes.get(name)
             if not success:
@@ -80,7 +81,7 @@ class Catalogues:
                     raise CancelledError
                 if not result.check(SisockError):
                     log.failure("the fields of {node} could not be asked for", result, node=name)
-                warnings.append(f"{name} is left out: {result.value}")
+                warnings[name] = f"{name} is left out: {result.value}"
             elif known is not None and known.value is not None:
                 made = known.value
                 found.append(Offered(name, listed[name], made[0], made[1]))

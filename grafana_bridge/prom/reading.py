@@ -6,17 +6,19 @@ come, so that few of them are held at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, FirstError, gatherResults
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 
 from sisock.asking import EARLIEST_ON_WIRE, Answered, Question, Take
 from sisock.blocks import Block
-from sisock.errors import TooMuch
+from sisock.errors import InvalidArgument, SisockError, TimedOut, TooMuch
 from sisock.grafana_bridge.prom.names import Source
 from sisock.grafana_bridge.prom.plan import Leaf
 from sisock.grafana_bridge.prom.values import Bools, Floats, Times, Vector, check_cells
@@ -42,6 +44,8 @@ SHORTEST = 1000
 MAX_WINDOW_VALUES = 500_000
 # Calls that one query has at one node at the same time.
 CALLS_A_NODE = 4
+# Seconds that it has for all of them.
+NODE_DEADLINE = 10.0
 
 
 class Reads(Protocol):
@@ -146,33 +150,89 @@ class _Stretch:
         return max(1, MAX_WINDOW_VALUES // (1 + (self.end - self.start) // self.step) - 1) if self.method else 1_000_000
 
 
-async def fill(leaves: Sequence[Leaf], chosen: Sequence[Sequence[Source]], consumer: Reads) -> None:
-    """Reads what the leaves need of these series, one list a leaf. Raises what a node answered."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """One or more calls of a node, and the shares that are filled by them."""
+
+    stretch: _Stretch
+    fields: Sequence[str]
+    shares: Sequence[_Share]
+
+
+async def fill(
+    leaves: Sequence[Leaf], chosen: Sequence[Sequence[Source]], consumer: Reads, clock: IReactorTime | None = None
+) -> list[str]:
+    """Reads what the leaves need of these series, one list a leaf.
+
+    A node that does not answer in time, or says that something is wrong with it, is left out, and so answered here; but
+    what it says is raised where a leaf has nothing else.
+    """
+    check_cells(sum(len(sources) * len(leaf.at) for leaf, sources in zip(leaves, chosen, strict=True)), 1)
     stretches: dict[_Stretch, list[_Share]] = {}
     for leaf, sources in zip(leaves, chosen, strict=True):
         for stretch, share in _shares(leaf, sources):
             stretches.setdefault(stretch, []).append(share)
     budget = _Budget()
     turns: dict[str, DeferredSemaphore] = {}
+    jobs = [job for stretch, shares in stretches.items() for job in _jobs(stretch, shares)]
     waiting = []
-    for stretch, shares in stretches.items():
-        turn = turns.setdefault(stretch.node, DeferredSemaphore(CALLS_A_NODE))
-        names = list(dict.fromkeys(share.name for share in shares))
-        for at in range(0, len(names), stretch.fields_a_call):
-            fields = names[at : at + stretch.fields_a_call]
-            some = [share for share in shares if share.name in fields]
-            waiting.append(turn.run(_started, _windows if stretch.method else _rows, consumer, stretch, some, fields, budget))
-    await _all(waiting)
+    for job in jobs:
+        turn = turns.setdefault(job.stretch.node, DeferredSemaphore(CALLS_A_NODE))
+        waiting.append(turn.run(_started, consumer, job, budget, clock))
+    outcomes = await _all(waiting)
+    return _left_out(jobs, outcomes)
 
 
-def _started(function: Callable[..., Any], *args: Any) -> Deferred[None]:
-    return Deferred.fromCoroutine(function(*args))
+def _jobs(stretch: _Stretch, shares: Sequence[_Share]) -> Iterable[_Job]:
+    names = list(dict.fromkeys(share.name for share in shares))
+    for at in range(0, len(names), stretch.fields_a_call):
+        fields = names[at : at + stretch.fields_a_call]
+        wanted = set(fields)
+        yield _Job(stretch, fields, [share for share in shares if share.name in wanted])
 
 
-async def _all(waiting: Sequence[Deferred[None]]) -> None:
-    """Waits for all; the first error ends the others."""
+def _left_out(jobs: Sequence[_Job], outcomes: Sequence[SisockError | None]) -> list[str]:
+    """Empties what could not be read, and says so."""
+    warnings: dict[str, None] = {}
+    answered = {id(share.leaf) for job, error in zip(jobs, outcomes, strict=True) if error is None for share in job.shares}
+    for job, error in zip(jobs, outcomes, strict=True):
+        if error is None:
+            continue
+        for share in job.shares:
+            if id(share.leaf) not in answered:
+                raise error
+            share.there[:] = False
+        warnings[f"{job.stretch.node} is left out: {error}"] = None
+    return list(warnings)
+
+
+def _started(consumer: Reads, job: _Job, budget: _Budget, clock: IReactorTime | None) -> Deferred[SisockError | None]:
+    if clock is None:
+        from twisted.internet import reactor
+
+        clock = IReactorTime(reactor)
+
+    def late(result: Any, _: float) -> Any:
+        if isinstance(result, Failure) and result.check(CancelledError):
+            return Failure(
+                TimedOut(f"{job.stretch.node} did not answer within {NODE_DEADLINE:g} s. It may be busy or stopped.")
+            )
+        return result
+
+    def failed(failure: Failure) -> Any:
+        # What is wrong with the query is wrong whatever the other nodes say.
+        if not failure.check(SisockError) or failure.check(TooMuch, InvalidArgument):
+            return failure
+        return failure.value
+
+    reads = _windows if job.stretch.method else _rows
+    return Deferred.fromCoroutine(reads(consumer, job, budget)).addTimeout(NODE_DEADLINE, clock, late).addErrback(failed)
+
+
+async def _all(waiting: Sequence[Deferred[SisockError | None]]) -> list[SisockError | None]:
+    """Waits for all; the first that fails ends the others."""
     try:
-        await gatherResults(waiting, consumeErrors=True)
+        return await gatherResults(waiting, consumeErrors=True)
     except FirstError as error:
         for one in waiting:
             one.cancel()
@@ -212,11 +272,10 @@ def _stretch(leaf: Leaf, source: Source, length: int) -> _Stretch:
     return _Stretch(source.node, source.timeline, start, end, method, step, length)
 
 
-async def _windows(
-    consumer: Reads, stretch: _Stretch, shares: Sequence[_Share], fields: Sequence[str], budget: _Budget
-) -> None:
+async def _windows(consumer: Reads, job: _Job, budget: _Budget) -> None:
     """Asks for what the node makes of each window."""
-    question = Question(fields, stretch.start, stretch.end, method=stretch.method, step=stretch.step, width=stretch.width)
+    stretch, shares = job.stretch, job.shares
+    question = Question(job.fields, stretch.start, stretch.end, method=stretch.method, step=stretch.step, width=stretch.width)
     blocks: list[Block] = []
 
     def take(timeline: str, block: Block) -> None:
@@ -237,8 +296,9 @@ async def _windows(
             share.fill(None)
 
 
-async def _rows(consumer: Reads, stretch: _Stretch, shares: Sequence[_Share], fields: Sequence[str], budget: _Budget) -> None:
+async def _rows(consumer: Reads, job: _Job, budget: _Budget) -> None:
     """Reads rows, page by page; what is made of a page is made in a thread."""
+    stretch, shares = job.stretch, job.shares
     start = stretch.start
     reached: list[int] = []
 
@@ -250,7 +310,7 @@ async def _rows(consumer: Reads, stretch: _Stretch, shares: Sequence[_Share], fi
     while start < stretch.end:
         reached.clear()
         try:
-            await consumer.read(stretch.node, Question(fields, start, stretch.end), take)
+            await consumer.read(stretch.node, Question(job.fields, start, stretch.end), take)
         except TooMuch:
             budget.check()
             if not reached:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sisock.grafana_bridge.prom.errors import CannotEvaluate
 from sisock.grafana_bridge.prom.values import Bools, Floats, Times
 from sisock.times import MICROS
 
@@ -19,6 +20,7 @@ Index = npt.NDArray[np.intp]
 
 # Samples of windows that are laid out one after the other at a time: what overlaps is there as often as it is wanted.
 LAID_OUT = 1 << 20
+MAX_LAID_OUT = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +63,11 @@ class Windows:
     def laid_out(self) -> Iterator[tuple[slice, Index, Index]]:
         """Some windows at a time: which they are, the places of all their samples, and where each window's begin."""
         begin, ends = 0, np.cumsum(self.counts)
+        if len(ends) and ends[-1] > MAX_LAID_OUT:
+            raise CannotEvaluate(
+                f"{ends[-1]} samples would be looked at, of overlapping windows again and again; {MAX_LAID_OUT} are too many. "
+                "Ask with a longer step, or for a shorter range."
+            )
         while begin < len(ends):
             before = ends[begin - 1] if begin else 0
             end = max(begin + 1, int(np.searchsorted(ends, before + LAID_OUT, side="right")))

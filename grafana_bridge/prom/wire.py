@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from sisock.errors import TooMuch
 from sisock.grafana_bridge.prom.names import Labels
 from sisock.grafana_bridge.prom.values import Floats, Scalar, Text, Times, Value, Vector
 from sisock.times import MICROS
+
+# Points of one answer: 30 MB.
+MAX_POINTS = 1_000_000
 
 _NAMED = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 
@@ -70,6 +74,9 @@ def matrix(value: Value, steps: Times) -> bytes:
         value = Vector([()], value.values[None, :], np.ones((1, len(steps)), np.bool_))
     if isinstance(value, Text):
         value = Vector.empty(len(steps))
+    points = int(value.there.sum())
+    if points > MAX_POINTS:
+        raise TooMuch(f"an answer may hold {MAX_POINTS} points, and these are {points}. Ask for fewer series or a longer step.")
     moments = [f'[{time(at)},"' for at in steps.tolist()]
     shown = []
     for row in _in_order(value.labels):
