@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ log = Logger()
 
 # Seconds for which what a node or the hub said is taken as it was; then it is asked again.
 FRESH = 5.0
+# Seconds after which the hub is asked for a node that it did not list.
+AGAIN = 1.0
 # Seconds that a query waits for a node that does not answer; what it said before is taken then, if there is any.
 PATIENCE = 2.0
 
@@ -45,7 +48,7 @@ class Offered:
 
 @dataclass
 class _Known:
-    told: float = -1e9
+    told: float = -math.inf
     value: Any = None
     asking: bool = False
     error: SisockError | None = None
@@ -88,8 +91,8 @@ class Catalogues:
         return found, warnings
 
     async def _listed(self, *, anew: bool = False) -> dict[str, str]:
-        if anew:
-            self._hub.told = min(self._hub.told, self._seconds() - FRESH + 1.0)
+        if anew and self._seconds() - self._hub.told >= AGAIN:
+            self._hub.told = -math.inf
 
         async def ask() -> dict[str, str]:
             return {node["name"]: node.get("description") or "" for node in await self._consumer.nodes()}

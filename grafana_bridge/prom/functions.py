@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sisock.grafana_bridge.prom.errors import BadQuery
-from sisock.grafana_bridge.prom.matching import check_pattern, matching
+from sisock.grafana_bridge.prom.matching import matching
 from sisock.grafana_bridge.prom.names import Labels, sorted_labels
 from sisock.grafana_bridge.prom.values import Floats, Scalar, Times, Vector
 from sisock.times import MICROS
@@ -99,8 +99,6 @@ def in_order(vector: Vector, *, falling: bool) -> Vector:
 
 def label_replace(vector: Vector, target: str, replacement: str, source: str, pattern: str) -> Vector:
     """A label set from another one, where that fits an expression."""
-    _check_label(target)
-    check_pattern(pattern)
     values = sorted({dict(labels).get(source, "") for labels in vector.labels})
     fits = dict(zip(values, matching(pattern, values), strict=True))
     changed = _replaced(pattern, replacement, [value for value in values if fits[value]])
@@ -134,9 +132,6 @@ def _replaced(pattern: str, replacement: str, values: Sequence[str]) -> dict[str
 
 def label_join(vector: Vector, target: str, separator: str, sources: Sequence[str]) -> Vector:
     """A label set from others, joined."""
-    _check_label(target)
-    for source in sources:
-        _check_label(source)
     labels: list[Labels] = []
     for one in vector.labels:
         told = dict(one)
@@ -144,7 +139,8 @@ def label_join(vector: Vector, target: str, separator: str, sources: Sequence[st
     return replace(vector, labels=labels, stamps=None).united()
 
 
-def _check_label(name: str) -> None:
+def check_label(name: str) -> None:
+    """Raises BadQuery for what is no name of a label."""
     if not _LABEL.fullmatch(name):
         raise BadQuery(f"{name!r:.80} is no name of a label")
 

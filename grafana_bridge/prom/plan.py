@@ -19,7 +19,7 @@ import promql_parser as parser
 from sisock.grafana_bridge.prom import aggregations, functions, operators
 from sisock.grafana_bridge.prom.aggregations import Grouping
 from sisock.grafana_bridge.prom.errors import BadQuery
-from sisock.grafana_bridge.prom.matching import Selector, selector_of
+from sisock.grafana_bridge.prom.matching import Selector, check_pattern, selector_of
 from sisock.grafana_bridge.prom.names import Labels
 from sisock.grafana_bridge.prom.operators import Matching
 from sisock.grafana_bridge.prom.values import Floats, Scalar, Text, Times, Value, Vector, check_cells
@@ -215,6 +215,8 @@ class Plan:
             return partial(_aggregate, op, inner, grouping)
         if op not in ("topk", "bottomk", "quantile", "count_values"):
             raise BadQuery(f"the aggregation {op} is not understood here")
+        if op == "count_values":
+            functions.check_label(_unwrapped(expression.param).val)
         return partial(_aggregate_by, op, self._build(expression.param, grid), inner, grouping)
 
     # Functions
@@ -232,9 +234,16 @@ class Plan:
             inner = _unwrapped(args[0])
             labels = selector_of(inner).equals if isinstance(inner, parser.VectorSelector) else {}
             return partial(_absent, self._build(inner, grid), labels)
-        built = [self._build(arg, grid) for arg in args]
         if name not in _CALLS:
             raise BadQuery(f"the function {name} is not understood here")
+        texts = [arg.val for arg in map(_unwrapped, args) if isinstance(arg, parser.StringLiteral)]
+        if name == "label_replace":
+            functions.check_label(texts[0])
+            check_pattern(texts[3])
+        elif name == "label_join":
+            for label in (texts[0], *texts[2:]):
+                functions.check_label(label)
+        built = [self._build(arg, grid) for arg in args]
         return partial(_CALLS[name], name, grid, built)
 
     def _of_range(self, name: str, args: Sequence[Any], grid: Grid) -> Thunk:

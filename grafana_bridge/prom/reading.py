@@ -125,7 +125,7 @@ class _Share:
 
 @dataclass
 class _Budget:
-    left: int = MAX_SAMPLES
+    left: int
 
     def check(self) -> None:
         if self.left < 0:
@@ -172,7 +172,7 @@ async def fill(
     for leaf, sources in zip(leaves, chosen, strict=True):
         for stretch, share in _shares(leaf, sources):
             stretches.setdefault(stretch, []).append(share)
-    budget = _Budget()
+    budget = _Budget(MAX_SAMPLES)
     turns: dict[str, DeferredSemaphore] = {}
     jobs = [job for stretch, shares in stretches.items() for job in _jobs(stretch, shares)]
     waiting = []
