@@ -7,6 +7,7 @@ own overviews, at the cost of pixels; other methods read rows, up to a bound.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import cast
 
 import numpy as np
@@ -44,7 +45,7 @@ def read(history: History, timeline: str, fields: Sequence[str], request: DataRe
     # Taken before the rows are read, it is never ahead of them: what came meanwhile is told once more to who follows.
     position = history.position(timeline)
     if request.step is not None:
-        newest = history.newest(timeline)
+        newest = history.newest(timeline) if request.span.end == inf else None
         windows = request.windows(start if newest is None else newest)
         if len(windows) * (1 + len(fields)) > (MAX_VALUES if request.encoding == "lists" else MAX_ARROW // 8):
             return None

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -89,34 +90,23 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """What was read last of parts that do not change until the timeline is mended; `most` of them."""
+    """What was read lately of parts that never change under their key; of more than `most` the oldest go."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._parts: OrderedDict[K, tuple[int, V]] = OrderedDict()
+        self._parts: dict[K, V] = {}
         self._lock = threading.Lock()
 
-    def find(self, keys: Iterable[K], mended: int) -> list[V | None]:
-        """What is known of each and still holds."""
-        parts = self._parts
-        found: list[V | None] = []
-        with self._lock:
-            for key in keys:
-                known = parts.get(key)
-                if known is not None and known[0] == mended:
-                    parts.move_to_end(key)
-                    found.append(known[1])
-                else:
-                    found.append(None)
-        return found
+    def find(self, keys: Iterable[K]) -> list[V | None]:
+        """What is known of each."""
+        return [*map(self._parts.get, keys)]
 
-    def keep(self, parts: Iterable[tuple[K, V]], mended: int) -> None:
-        """Takes in what was read, and lets the oldest go."""
+    def keep(self, parts: Iterable[tuple[K, V]]) -> None:
+        """Takes in what was read."""
         with self._lock:
-            for key, value in parts:
-                self._parts[key] = mended, value
-            while len(self._parts) > self._most:
-                self._parts.popitem(last=False)
+            self._parts.update(parts)
+            for key in [*islice(self._parts, max(0, len(self._parts) - self._most))]:
+                del self._parts[key]
 
 
 class Shelf(ABC):
@@ -124,7 +114,7 @@ class Shelf(ABC):
 
     def __init__(self) -> None:
         self.memory = Memory()
-        self.cells: Recent[tuple[str, int, int, int], Any] = Recent(MOST_CELLS)
+        self.cells: Recent[tuple[str, int, int, int, int], Any] = Recent(MOST_CELLS)
 
     # Single cells, those that were read lately from memory: of a chunk's column an engine hands out the whole, and a plot
     # that is drawn again wants the same few cells of very many of them.
@@ -174,17 +164,18 @@ class Shelf(ABC):
         read: Callable[[Mapping[int, Sequence[int]]], Iterable[Any]],
     ) -> list[Any]:
         """What is known of these cells, in their order; the rest is read."""
-        keys = [(what, number, ordinal, cell) for ordinal, cells in wanted.items() for cell in cells]
-        found = self.cells.find(keys, mended)
+        # No chunk that is there changes until the timeline is mended.
+        keys = [(what, number, mended, ordinal, cell) for ordinal, cells in wanted.items() for cell in cells]
+        found = self.cells.find(keys)
+        if all(one is not None for one in found):
+            return found
         missing: dict[int, list[int]] = {}
         for key, one in zip(keys, found, strict=True):
             if one is None:
-                missing.setdefault(key[2], []).append(key[3])
-        if not missing:
-            return found
+                missing.setdefault(key[3], []).append(key[4])
         new = iter([*read(missing)])
         filled = [next(new) if one is None else one for one in found]
-        self.cells.keep([(key, one) for key, one, old in zip(keys, filled, found, strict=True) if old is None], mended)
+        self.cells.keep([(key, one) for key, one, old in zip(keys, filled, found, strict=True) if old is None])
         return filled
 
     def cell_items(self, tx: Tx, line: Line, field: int, ords: Sequence[int]) -> list[tuple[int, Items]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,8 @@ from sisock.blocks import Block, Bools, Column, concat, merge
 from sisock.store.database import Tx
 from sisock.store.layers import EMPTY
 from sisock.store.lines import Line, metas
-from sisock.store.overview import add_rows, blank_extremes, cell_rows, descend, loose_rows
-from sisock.store.pyramid import TOP, Items, join, row_of
+from sisock.store.overview import cell_rows, loose_rows
+from sisock.store.pyramid import TOP, Items, join, numbers, row_of
 from sisock.store.reading import last_before, page_end, read, span
 from sisock.store.shelf import Shelf
 from sisock.times import Micros
@@ -68,46 +68,115 @@ class _Read:
 
 def _column(field: _Read, tiles: Tiles, method: WindowMethod) -> Column:
     if method not in ("min", "max"):
-        sums = _sums(field, tiles)
+        sums = _descended(field, _Sums(tiles))
         counts = tiles.gather(sums.counts, np.add)
         if method == "count":
             return Column(counts.astype(np.float64), counts > 0)
         total: Floats = tiles.gather(sums.totals(), np.add)
         return Column(means(total, counts) if method == "mean" else total, counts > 0)
-    least, most = blank_extremes(tiles.edges, field.kind)
-    wanted, other = (least, most) if method == "min" else (most, least)
-    # The other one is known everywhere, and this one where no window lies, so that nothing is opened for these.
-    other.some[:] = True
-    other.best[:] = _beyond(other.best.dtype, least=method == "max")
-    idle = np.append(~tiles.wanted(), False)
-    wanted.some[idle] = True
-    wanted.best[idle] = _beyond(other.best.dtype, least=method == "min")
-    column = field.loose.columns[field.name]
-    add_rows(least, most, field.loose.t, column)
-    descend(field.tx, field.shelf, field.line, field.name, least, most, field.dirty)
-    found = np.where(wanted.some[:-1], wanted.best[:-1].astype(np.float64), np.nan)
-    values: Floats = tiles.gather(found, np.fmin if method == "min" else np.fmax)
+    extreme = _descended(field, _Extreme(tiles, method))
+    values: Floats = tiles.gather(extreme.found(), extreme.pick)
     there = ~np.isnan(values)
     if not there.all() and field.kind in "fn":
         # Nothing but NaN is something, too.
-        there = tiles.gather(_sums(field, tiles).counts, np.add) > 0
+        there = tiles.gather(_descended(field, _Sums(tiles)).counts, np.add) > 0
     return Column(values, there)
 
 
-def _beyond(dtype: np.dtype[Any], *, least: bool) -> Any:
-    """What nothing can be less than, or greater than."""
-    if dtype.kind == "f":
-        return -np.inf if least else np.inf
-    return np.iinfo(dtype).min if least else np.iinfo(dtype).max
-
-
-class _Sums:
-    """Counts and sums of the tiles so far. What is taken in is in the order of time."""
+class _Tiled:
+    """What is known of the tiles so far. What is taken in is in the order of time."""
 
     def __init__(self, tiles: Tiles) -> None:
         self.edges = tiles.edges
         # Beside the tiles what lies before the first and behind the last.
-        self._wanted = np.concatenate([[False], tiles.wanted(), [False]])
+        self.wanted = np.concatenate([[False], tiles.wanted(), [False]])
+
+    def add_rows(self, t: Micros, column: Column) -> None:
+        """Takes in rows."""
+        raise NotImplementedError
+
+    def add_items(self, items: Items, soiled: Bools) -> npt.NDArray[np.intp]:
+        """Takes in what is known of the items; which of them must be opened."""
+        raise NotImplementedError
+
+    def _cut(self, items: Items) -> tuple[npt.NDArray[np.intp], Bools]:
+        """Where the items of each tile begin, and which items an edge cuts."""
+        starts, ends = np.ascontiguousarray(items["start"]), np.ascontiguousarray(items["end"])
+        bounds = np.searchsorted(starts, self.edges)
+        # An edge cuts the last item that begins before it, if that does not end before it, too.
+        before = np.maximum(bounds - 1, 0)
+        cut = np.zeros(len(items), np.bool_)
+        cut[before[(bounds > 0) & (ends[before] >= self.edges)]] = True
+        return bounds, cut
+
+    def _reach(self, items: Items, bounds: npt.NDArray[np.intp], places: Any) -> tuple[Any, Any]:
+        """The first and the last tile that each of these items lies in, as places among `wanted`."""
+        return np.searchsorted(bounds, places, side="right"), np.searchsorted(self.edges, items["end"][places], side="right")
+
+
+class _Extreme(_Tiled):
+    """The least, or the greatest, number of each tile; NaN and nulls do not count."""
+
+    def __init__(self, tiles: Tiles, method: WindowMethod) -> None:
+        super().__init__(tiles)
+        self._name = method
+        self.pick: np.ufunc = np.fmin if method == "min" else np.fmax
+        self._blank = np.inf if method == "min" else -np.inf
+        # Where no window lies nothing is better than what is known, so that nothing is opened for it.
+        self._best = np.where(self.wanted, self._blank, -self._blank)
+        self._some = ~self.wanted
+
+    def found(self) -> Floats:
+        """The extremes; NaN for none."""
+        found: Floats = np.where(self._some, self._best, np.nan)[1:-1]
+        return found
+
+    def _take(self, found: Floats, some: Bools) -> None:
+        inner = slice(1, -1)
+        known = some & self.wanted[inner]
+        self._best[inner] = np.where(known, self.pick(self._best[inner], found), self._best[inner])
+        self._some[inner] |= known
+
+    def add_rows(self, t: Micros, column: Column) -> None:
+        values = column.values.astype(np.float64)
+        there = column.mask() & ~np.isnan(values)
+        if not there.all():
+            t, values = t[there], values[there]
+        bounds = np.searchsorted(t, self.edges)
+        self._take(_parts(values, bounds, self.pick, self._blank), bounds[1:] > bounds[:-1])
+
+    def add_items(self, items: Items, soiled: Bools) -> npt.NDArray[np.intp]:
+        bounds, cut = self._cut(items)
+        has = (numbers(items) > 0) & ~soiled
+        values = items[self._name].astype(np.float64)
+        whole = has & ~cut
+        self._take(
+            _parts(np.where(whole, values, self._blank), bounds, self.pick, self._blank),
+            _parts(whole.astype(np.int64), bounds) > 0,
+        )
+        # Of an item that is cut the extreme is true in the tile in which it stands.
+        places = np.flatnonzero(cut & has)
+        at = np.searchsorted(self.edges, items[f"{self._name}_t"][places], side="right")
+        known = self.wanted[at]
+        self.pick.at(self._best, at[known], values[places[known]])
+        self._some[at[known]] = True
+        # It is opened for what else it holds if that could be better than what is known of another tile.
+        first, last = self._reach(items, bounds, places)
+        worst_of = np.maximum if self.pick is np.fmin else np.minimum
+        pairs = np.stack([first, last + 1], axis=1).reshape(-1)
+        worst = worst_of.reduceat(np.append(self._best, self._best[-1]), pairs)[::2]
+        unknown = np.logical_or.reduceat(np.append(~self._some, False), pairs)[::2]
+        better = values[places] < worst if self.pick is np.fmin else values[places] > worst
+        opened = soiled.copy()
+        opened[places[better | unknown]] = True
+        return np.flatnonzero(opened)
+
+
+class _Sums(_Tiled):
+    """Counts and sums of the tiles."""
+
+    def __init__(self, tiles: Tiles) -> None:
+        super().__init__(tiles)
         self.counts = np.zeros(len(tiles), np.int64)
         self._nans = np.zeros(len(tiles), np.int64)
         self._sums = np.zeros(len(tiles))
@@ -118,7 +187,6 @@ class _Sums:
         return totals
 
     def add_rows(self, t: Micros, column: Column) -> None:
-        """Takes in rows."""
         if column.valid is not None:
             t, column = t[column.valid], column.take(column.valid)
         bounds = np.searchsorted(t, self.edges)
@@ -134,37 +202,34 @@ class _Sums:
         self._sums += _parts(values, bounds)
 
     def add_items(self, items: Items, soiled: Bools) -> npt.NDArray[np.intp]:
-        """Takes in the items that lie in one tile; which of the others must be opened."""
-        starts, ends = np.ascontiguousarray(items["start"]), np.ascontiguousarray(items["end"])
-        bounds = np.searchsorted(starts, self.edges)
-        # An edge cuts the last item that begins before it, if that does not end before it, too.
-        before = np.maximum(bounds - 1, 0)
-        whole = ~soiled
-        whole[before[(bounds > 0) & (ends[before] >= self.edges)]] = False
+        bounds, cut = self._cut(items)
+        whole = ~(cut | soiled)
         self.counts += _parts(np.where(whole, items["rows"] - items["nulls"], 0), bounds)
         self._nans += _parts(np.where(whole, items["nans"], 0), bounds)
         self._sums += _parts(np.where(whole, items["sum"], 0.0), bounds)
-        # Where no window lies nothing is looked for: an item that is cut reaches out of its tile, another one does not.
+        # What is cut is opened, but for what lies where no window does.
         opened = np.flatnonzero(~whole)
-        first = np.searchsorted(bounds, opened, side="right")
-        needed = self._wanted[first] | (np.searchsorted(self.edges, ends[opened], side="right") > first)
-        return opened[needed]
+        first, last = self._reach(items, bounds, opened)
+        needed: npt.NDArray[np.intp] = opened[self.wanted[first] | (last > first)]
+        return needed
 
 
-def _parts(values: npt.NDArray[Any], bounds: npt.NDArray[np.intp]) -> Any:
-    """The sums of the values between each two bounds."""
+def _parts(values: npt.NDArray[Any], bounds: npt.NDArray[np.intp], pick: np.ufunc = np.add, blank: float = 0) -> Any:
+    """What comes of the values between each two bounds."""
     with np.errstate(all="ignore"):
-        sums = np.add.reduceat(np.append(values[: bounds[-1]], values.dtype.type(0)), bounds[:-1])
-    sums[bounds[1:] == bounds[:-1]] = 0
-    return sums
+        parts = pick.reduceat(np.append(values[: bounds[-1]], values.dtype.type(blank)), bounds[:-1])
+    parts[bounds[1:] == bounds[:-1]] = blank
+    return parts
 
 
-def _sums(field: _Read, tiles: Tiles) -> _Sums:
-    sums = _Sums(tiles)
+A = TypeVar("A", bound=_Tiled)
+
+
+def _descended(field: _Read, tiled: A) -> A:
     tx, shelf, line = field.tx, field.shelf, field.line
-    sums.add_rows(field.loose.t, field.loose.columns[field.name])
+    tiled.add_rows(field.loose.t, field.loose.columns[field.name])
     number, kind = line.ids[field.name], field.kind
-    low, high = int(tiles.edges[0]), int(tiles.edges[-1]) - 1
+    low, high = int(tiled.edges[0]), int(tiled.edges[-1]) - 1
     rows = shelf.items(tx, number, TOP)
     for level in range(TOP, -1, -1):
         items = join([part for _, part in rows], kind)
@@ -177,7 +242,7 @@ def _sums(field: _Read, tiles: Tiles) -> _Sums:
             keep = keep & ~soiled if level == 1 else keep | soiled
         if not keep.all():
             items, ords, soiled = items[keep], ords[keep], soiled[keep]
-        opened = sums.add_items(items, soiled) if len(items) else np.empty(0, np.intp)
+        opened = tiled.add_items(items, soiled) if len(items) else np.empty(0, np.intp)
         items, ords = items[opened], ords[opened]
         if not len(items):
             break
@@ -185,8 +250,8 @@ def _sums(field: _Read, tiles: Tiles) -> _Sums:
             below = items["child"].tolist()
             rows = shelf.cell_items(tx, line, number, below) if level == 1 else shelf.items(tx, number, level - 1, below)
         else:
-            sums.add_rows(*cell_rows(tx, shelf, line, field.name, items, ords))
-    return sums
+            tiled.add_rows(*cell_rows(tx, shelf, line, field.name, items, ords))
+    return tiled
 
 
 def _last(tx: Tx, shelf: Shelf, line: Line, kinds: dict[str, str], windows: Windows) -> Block:
