@@ -15,6 +15,9 @@ from sisock.times import LATEST, MICROS, now, to_micros, to_seconds
 # Times of the wire are above 0; what is at or below it counts from now.
 EARLIEST_ON_WIRE = 1
 
+# Values of an answer that comes in one message: half a megabyte.
+SMALL = 64_000
+
 # Calls get_data of the node: its arguments, and what takes messages as they come.
 Call = Callable[..., Any]
 # Takes a block of a timeline as soon as it came.
@@ -62,6 +65,13 @@ class Question:
     step: int | None = None
     width: int | None = None
 
+    @property
+    def is_small(self) -> bool:
+        """Whether its answer surely fits one message, so that it need not come in several."""
+        if self.step is None or self.end >= LATEST:
+            return False
+        return (self.end - self.start) // self.step * (1 + len(self.fields)) < SMALL
+
     def args(self, *, open_end: bool = True) -> list[Any]:
         """The arguments that contract A knows; there, an open end is 0, now."""
         end = (None if open_end else 0.0) if self.end >= LATEST else to_seconds(self.end)
@@ -105,7 +115,9 @@ async def ask_arrow(call: Call, question: Question, take: Take | None = None) ->
         except (TypeError, LookupError, InvalidArgument) as error:
             broken.append(error)
 
-    result = await call(*question.args(), encoding="arrow", on_progress=progress, **question.extra())
+    # Each message has its price.
+    way: dict[str, Any] = {} if question.is_small else {"on_progress": progress}
+    result = await call(*question.args(), encoding="arrow", **way, **question.extra())
     try:
         if broken:
             raise broken[0]

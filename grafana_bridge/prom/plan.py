@@ -111,7 +111,9 @@ class Plan:
 
     def evaluate(self) -> Value:
         """The query's value, when its leaves are filled."""
-        value = self._top()
+        # Infinities and what is no number are values like others.
+        with np.errstate(all="ignore"):
+            value = self._top()
         if isinstance(value, Vector):
             value = replace(value, stamps=None)
         return value

@@ -57,7 +57,8 @@ class Windows:
         # One more, so that a window can end behind the last.
         padded = np.append(values, values.dtype.type(0))
         ends = np.stack([self.low, self.high], axis=1).reshape(-1)
-        reduced: npt.NDArray[Any] = pick.reduceat(padded, ends)[::2]
+        with np.errstate(all="ignore"):
+            reduced: npt.NDArray[Any] = pick.reduceat(padded, ends)[::2]
         return reduced
 
     def laid_out(self) -> Iterator[tuple[slice, Index, Index]]:

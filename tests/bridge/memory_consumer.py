@@ -67,7 +67,8 @@ class MemoryConsumer:
         answers = Answers(served, deferToThread, keeper=served if own else None)
 
         async def call(*args, on_progress=None, **how):
-            return await answers.get_data(*args, details=SimpleNamespace(progress=on_progress), **how)
+            details = None if on_progress is None else SimpleNamespace(progress=on_progress)
+            return await answers.get_data(*args, details=details, **how)
 
         return await ask_arrow(call, question, take)
 
