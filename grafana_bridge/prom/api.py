@@ -59,6 +59,8 @@ class Asked:
         self.consumer = Seen(consumer, self.caller)
         self.path = path
         self.warnings: list[str] = []
+        # The nodes of which it is not known what they offer.
+        self.failed: dict[str, SisockError] = {}
 
 
 class _Api:
@@ -162,6 +164,8 @@ class _Api:
         for leaf in leaves:
             found = await self._choose(leaf.selector, offered)
             readable = [source for source in found if asked.caller.may("read", source.node)]
+            for node in () if found else (leaf.selector.nodes or frozenset()) & asked.failed.keys():
+                raise asked.failed[node]
             if found and not readable:
                 asked.consumer.check(found[0].node, reading=True)
             # In this order topk takes the first of equals.
@@ -186,8 +190,9 @@ class _Api:
         return found
 
     async def _offered(self, asked: Asked, nodes: Iterable[str] | None) -> list[Offered]:
-        offered, warnings = await self._catalogues.offered(nodes)
-        asked.warnings += [warning for node, warning in warnings.items() if asked.caller.may("see", node)]
+        offered, failed = await self._catalogues.offered(nodes)
+        asked.failed = {node: error for node, error in failed.items() if asked.caller.may("see", node)}
+        asked.warnings += [f"{node} is left out: {error}" for node, error in asked.failed.items()]
         return [one for one in offered if asked.caller.may("see", one.node)]
 
     # What there is

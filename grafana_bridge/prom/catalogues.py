@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from sisock.errors import NotConnected, SisockError
+from sisock.errors import NotConnected, SisockError, TimedOut
 from sisock.fields import Catalogue
 from sisock.grafana_bridge.prom.names import Source, sources
 from sisock.grafana_bridge.reader import NoSession
@@ -64,8 +64,8 @@ class Catalogues:
         self._hub = _Known()
         self._nodes: dict[str, _Known] = {}
 
-    async def offered(self, nodes: Iterable[str] | None = None) -> tuple[list[Offered], dict[str, str]]:
-        """What these nodes offer, or all of them, and a sentence about each that did not answer."""
+    async def offered(self, nodes: Iterable[str] | None = None) -> tuple[list[Offered], dict[str, SisockError]]:
+        """What these nodes offer, or all of them, and what is wrong with each that did not answer."""
         listed = await self._listed()
         wanted = list(listed) if nodes is None else [name for name in nodes if name in listed]
         for gone in self._nodes.keys() - listed.keys():
@@ -76,19 +76,21 @@ class Catalogues:
             wanted = [name for name in nodes if name in listed]
         outcomes = await DeferredList([Deferred.fromCoroutine(self._offer(name)) for name in wanted], consumeErrors=True)
         found: list[Offered] = []
-        warnings: dict[str, str] = {}
+        failed: dict[str, SisockError] = {}
         for name, (success, result) in zip(wanted, outcomes, strict=True):
             known = self._nodes.get(name)
             if not success:
                 if result.check(CancelledError):
                     raise CancelledError
-                if not result.check(SisockError):
+                if result.check(SisockError):
+                    failed[name] = result.value
+                else:
                     log.failure("the fields of {node} could not be asked for", result, node=name)
-                warnings[name] = f"{name} is left out: {result.value}"
+                    failed[name] = SisockError("an error inside the bridge; its log has the traceback")
             elif known is not None and known.value is not None:
                 made = known.value
                 found.append(Offered(name, listed[name], made[0], made[1]))
-        return found, warnings
+        return found, failed
 
     async def _listed(self, *, anew: bool = False) -> dict[str, str]:
         if anew and self._seconds() - self._hub.told >= AGAIN:
@@ -126,7 +128,7 @@ class Catalogues:
             if waiting in known.waiting:
                 known.waiting.remove(waiting)
         if known.value is None:
-            raise known.error or SisockError("it did not answer in time. It may be busy or stopped.")
+            raise known.error or TimedOut(f"there was no answer within {PATIENCE:g} s. It may be busy or stopped.")
         return known.value
 
     async def _refresh(self, known: _Known, ask: Any) -> None:

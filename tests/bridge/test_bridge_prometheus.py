@@ -8,6 +8,7 @@ import pytest
 import pytest_twisted
 
 from sisock import DataNode, Field, Timeline
+from sisock.errors import NodeFailed
 from sisock.grafana_bridge.service import create_app
 from tests.bridge.memory_consumer import MemoryConsumer
 
@@ -316,6 +317,10 @@ async def test_a_node_that_comes_and_goes_is_seen(serve):
     del consumer.served["roof"]
     clock.advance(10)
     assert await api.data("/label/node/values") == ["attic"]
+    consumer.faults["attic"] = NodeFailed("a bug")
+    api = Api(serve(create_app(consumer, clock=clock)))
+    assert (await api.error("/query", query='wind{node="attic"}', time=START))[:2] == (500, "internal")
+    assert (await api.answer("/query", query="wind", time=START)).json["warnings"] == ["attic is left out: a bug"]
     consumer.connected = False
     clock.advance(10)
     assert (await api.error("/labels"))[:2] == (503, "unavailable")
