@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sisock.blocks import Block, Bools, Column, concat
 from sisock.downsample import thin
 from sisock.positions import Position
-from sisock.store.cells import CELL, Index
+from sisock.store.cells import Index
 from sisock.store.database import Tx
 from sisock.store.layers import EMPTY, as_kind, overlay
 from sisock.store.lines import Line, Meta, metas
@@ -243,10 +243,8 @@ def cell_rows(tx: Tx, shelf: Shelf, line: Line, name: str, items: Items, ords: N
     wanted: dict[int, list[int]] = {}
     for ordinal, cell in zip(ords.tolist(), items["child"].tolist(), strict=True):
         wanted.setdefault(ordinal, []).append(cell)
-    t, column = shelf.times_of(tx, line, wanted), shelf.values_of(tx, line, name, wanted)
     # What fills a chunk's last cell is no row.
-    rows = (np.arange(CELL) < items["rows"][:, None]).reshape(-1)
-    return t.reshape(-1)[rows], column.take(rows)
+    return shelf.rows_of(tx, line, name, wanted, items["rows"].tolist())
 
 
 def _texts(tx: Tx, shelf: Shelf, line: Line, name: str, edges: Micros) -> Block:

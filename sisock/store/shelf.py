@@ -109,6 +109,16 @@ class Recent(Generic[K, V]):
                 del self._parts[key]
 
 
+def _whole(cells: Sequence[tuple[Any, Any]], rows: Sequence[int]) -> Column:
+    """The first rows of cells, so many of each, as one column."""
+    values = np.concatenate([values[:count] for (values, _), count in zip(cells, rows, strict=True)])
+    if all(valid is None for _, valid in cells):
+        return Column(values)
+    blank = np.ones(CELL, np.bool_)
+    valid = [(blank if valid is None else valid)[:count] for (_, valid), count in zip(cells, rows, strict=True)]
+    return Column(values, np.concatenate(valid))
+
+
 class Shelf(ABC):
     """Puts blocks, chunks and the pyramid's rows into tables, and takes them out."""
 
@@ -121,11 +131,23 @@ class Shelf(ABC):
 
     def times_of(self, tx: Tx, line: Line, wanted: Mapping[int, Sequence[int]]) -> Ints:
         """Times of these cells, (cells, 256); what is behind a chunk's last row repeats or follows it."""
+        return np.concatenate(self._times(tx, line, wanted)).reshape(-1, CELL)
 
+    def _times(self, tx: Tx, line: Line, wanted: Mapping[int, Sequence[int]]) -> list[Ints]:
         def read(missing: Mapping[int, Sequence[int]]) -> Iterable[Any]:
             return self.open_times(tx, line, list(missing)).cells(missing)
 
-        return np.stack(self._cells("t", line.id, line.mended, wanted, read))
+        return self._cells("t", line.id, line.mended, wanted, read)
+
+    def rows_of(
+        self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]], rows: Sequence[int]
+    ) -> tuple[Micros, Column]:
+        """Times and values of a field in the first rows of these cells, so many of each."""
+        t = np.concatenate([cell[:count] for cell, count in zip(self._times(tx, line, wanted), rows, strict=True)])
+        if line.kinds[name] == "s":
+            there = (np.arange(CELL) < np.array(rows)[:, None]).reshape(-1)
+            return t, self.cell_values(tx, line, name, wanted).take(there)
+        return t, _whole(self._values(tx, line, name, wanted), rows)
 
     def starts_of(self, tx: Tx, line: Line, ords: Sequence[int]) -> dict[int, Ints]:
         """First times of each of these chunks' cells."""
@@ -138,22 +160,19 @@ class Shelf(ABC):
 
     def values_of(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
         """Values of a field in these cells, 256 a cell; null where a chunk has none."""
-        kind = line.kinds[name]
-        if kind == "s":
+        if line.kinds[name] == "s":
             return self.cell_values(tx, line, name, wanted)
+        found = self._values(tx, line, name, wanted)
+        return _whole(found, [CELL] * len(found))
 
+    def _values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> list[tuple[Any, Any]]:
         def read(missing: Mapping[int, Sequence[int]]) -> Iterable[Any]:
             column = self.cell_values(tx, line, name, missing)
             values, valid = column.values.reshape(-1, CELL), None if column.valid is None else column.valid.reshape(-1, CELL)
             return [(values[at], None if valid is None else valid[at]) for at in range(len(values))]
 
         # An integer's field may become one of floats.
-        found = self._cells("v" + kind, line.ids[name], line.mended, wanted, read)
-        whole = Column(np.concatenate([values for values, _ in found]))
-        if all(valid is None for _, valid in found):
-            return whole
-        blank = np.ones(CELL, np.bool_)
-        return Column(whole.values, np.concatenate([blank if valid is None else valid for _, valid in found]))
+        return self._cells("v" + line.kinds[name], line.ids[name], line.mended, wanted, read)
 
     def _cells(
         self,

@@ -138,7 +138,7 @@ class _Extreme(_Tiled):
         self._some[inner] |= known
 
     def add_rows(self, t: Micros, column: Column) -> None:
-        values = column.values.astype(np.float64)
+        values = column.values.astype(np.float64, copy=False)
         there = column.mask() & ~np.isnan(values)
         if not there.all():
             t, values = t[there], values[there]
@@ -194,7 +194,7 @@ class _Sums(_Tiled):
         if column.values.dtype.kind == "O":
             self._nans += np.diff(bounds)
             return
-        values = column.values.astype(np.float64)
+        values = column.values.astype(np.float64, copy=False)
         nans = np.isnan(values)
         if nans.any():
             self._nans += _parts(nans.astype(np.int64), bounds)
@@ -216,9 +216,11 @@ class _Sums(_Tiled):
 
 def _parts(values: npt.NDArray[Any], bounds: npt.NDArray[np.intp], pick: np.ufunc = np.add, blank: float = 0) -> Any:
     """What comes of the values between each two bounds."""
-    with np.errstate(all="ignore"):
-        parts = pick.reduceat(np.append(values[: bounds[-1]], values.dtype.type(blank)), bounds[:-1])
-    parts[bounds[1:] == bounds[:-1]] = blank
+    parts = np.full(len(bounds) - 1, blank, values.dtype)
+    filled = bounds[1:] > bounds[:-1]
+    if filled.any():
+        with np.errstate(all="ignore"):
+            parts[filled] = pick.reduceat(values[: bounds[-1]], bounds[:-1][filled])
     return parts
 
 
@@ -234,7 +236,10 @@ def _descended(field: _Read, tiled: A) -> A:
     for level in range(TOP, -1, -1):
         items = join([part for _, part in rows], kind)
         ords = np.repeat([ordinal for ordinal, _ in rows], [len(part) for _, part in rows])
-        keep = (items["end"] >= low) & (items["start"] <= high) & (items["rows"] > items["nulls"])
+        # In the order of time, so that what lies in the range is a part that need not be copied.
+        inside = slice(*np.array([items["end"].searchsorted(low), items["start"].searchsorted(high, side="right")]).tolist())
+        items, ords = items[inside], ords[inside]
+        keep = items["rows"] > items["nulls"]
         soiled = np.zeros(len(items), np.bool_)
         if field.dirty and level:
             soiled = np.isin(items["child"], list({one if level == 1 else row_of(one, level - 1) for one in field.dirty}))
