@@ -58,12 +58,13 @@ test: setup $(REDIS) $(PROMETHEUS) ## Run every test.
 soak: setup $(REDIS) ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m soak --timeout 3600 -rP
 
-bench: setup $(REDIS) ## Measure the store, following and served tables beside their baselines, 12 minutes; writes build/bench*.json.
+bench: setup $(REDIS) ## Measure the store, following, served tables and PromQL beside their baselines, 14 minutes; writes build/bench*.json.
 	@mkdir -p build
 	$(BIN)/python -m bench.store --json build/bench.json $(ARGS)
 	$(BIN)/python -m bench.follow --json build/bench-follow.json $(ARGS)
 	$(BIN)/python -m bench.readings --json build/bench-readings.json $(ARGS)
 	$(BIN)/python -m bench.serve --json build/bench-serve.json $(ARGS)
+	$(BIN)/python -m bench.promql --json build/bench-promql.json $(ARGS)
 
 # Unpacked, not installed: their services are not to run, and a benchmark needs no root.
 bench-peers: ## Fetch InfluxDB, VictoriaMetrics and Mosquitto, as Debian packs them, for make bench.

@@ -143,8 +143,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", help="nothing is measured unless promql holds this")
     parser.add_argument("--folder", type=Path, help="where the databases are made")
     chosen, _ = parser.parse_known_args()
+    if chosen.only and chosen.only not in "promql":
+        return
     table = Table()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
