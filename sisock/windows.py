@@ -10,20 +10,23 @@ NaN, but is a least or greatest value only where there is no number. Booleans co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from sisock.blocks import Block, Bools, Column
-from sisock.times import Micros
+from sisock.blocks import Block, Bools, Column, concat
+from sisock.times import EARLIEST, LATEST, Micros
 
 WindowMethod = Literal["min", "max", "sum", "mean", "count", "last"]
 WINDOW_METHODS: tuple[WindowMethod, ...] = get_args(WindowMethod)
 
 # Windows of one request.
 MAX_WINDOWS = 100_000
+
+_ALL = slice(None)
 
 Index = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
@@ -56,26 +59,53 @@ class Windows:
         return np.unique(np.concatenate([self.starts, self.ends]))
 
 
-def windowed(block: Block, windows: Windows, method: WindowMethod) -> Block:
-    """The rows of the windows, of all rows that lie in them."""
+def windowed(block: Block, windows: Windows, method: WindowMethod, part: slice = _ALL) -> Block:
+    """The rows of the windows, or of a part of them, of all rows that lie in these."""
+    starts, ends = windows.starts[part], windows.ends[part]
     if method == "last":
-        return block.take(_last_rows(block, windows))
-    low, high = np.searchsorted(block.t, windows.starts), np.searchsorted(block.t, windows.ends)
+        return block.take(_last_rows(block, starts, ends))
+    low, high = np.searchsorted(block.t, starts), np.searchsorted(block.t, ends)
     columns = {
         name: _reduced(column, low, high, method)
         for name, column in block.columns.items()
         if column.values.dtype.kind != "O" or method == "count"
     }
-    return Block(windows.starts, columns)
+    return Block(starts, columns)
 
 
-def _last_rows(block: Block, windows: Windows) -> Bools:
+def windowed_pages(pages: Iterable[Block], windows: Windows, method: WindowMethod) -> Block:
+    """The rows of the windows, of pages that follow each other; of these no more is held than open windows need."""
+    starts, ends = windows.starts, windows.ends
+    found: list[Block] = []
+    held, done = Block(np.empty(0, np.int64)), 0
+
+    def close(upto: int) -> None:
+        shown = windowed(held, windows, method, slice(done, upto))
+        # What is the last row of several windows is shown once.
+        after = int(found[-1].t[-1]) if method == "last" and found else EARLIEST
+        found.extend(part for part in (shown.between(after + 1, LATEST),) if len(part))
+
+    for page in pages:
+        if not len(page):
+            continue
+        held = concat((held, page))
+        closed = int(np.searchsorted(ends, int(page.t[-1]), side="right"))
+        if closed > done:
+            close(closed)
+            done = closed
+        held = held.between(int(starts[done]), LATEST) if done < len(starts) else held.take(slice(0, 0))
+    if done < len(starts):
+        close(len(starts))
+    return concat(found)
+
+
+def _last_rows(block: Block, starts: Micros, ends: Micros) -> Bools:
     chosen = np.zeros(len(block), np.bool_)
     for column in block.columns.values():
         there = np.flatnonzero(column.mask())
         t = block.t[there]
-        at = np.searchsorted(t, windows.ends) - 1
-        inside = (at >= 0) & (t[np.maximum(at, 0)] >= windows.starts) if len(t) else np.zeros(len(windows), np.bool_)
+        at = np.searchsorted(t, ends) - 1
+        inside = (at >= 0) & (t[np.maximum(at, 0)] >= starts) if len(t) else np.zeros(len(starts), np.bool_)
         chosen[there[at[inside]]] = True
     return chosen
 

@@ -1,5 +1,6 @@
 """Windows: one value of each stretch of an exact grid, in every form in which they are asked for."""
 
+import itertools
 import math
 
 import numpy as np
@@ -11,8 +12,8 @@ from sisock import DataNode, Field
 from sisock.blocks import Block
 from sisock.errors import InvalidArgument, TooMuch
 from sisock.fields import Catalogue
-from sisock.requests import DataRequest
-from sisock.windows import WINDOW_METHODS, Windows, windowed
+from sisock.requests import DataRequest, rows_with_values
+from sisock.windows import WINDOW_METHODS, Windows, windowed, windowed_pages
 from tests.store.model import Model, cells, same
 
 VALUES = {
@@ -46,6 +47,12 @@ def test_a_window_has_what_its_rows_have(block, windows, method):
     model.append(block)
     with np.errstate(all="ignore"):
         shown = windowed(block, windows, method)
+    cut = [0, len(block) // 3, len(block) // 2, len(block)]
+    pages = [block.take(slice(start, end)) for start, end in itertools.pairwise(cut)]
+    paged = windowed_pages([page.between(windows.start, windows.end) for page in pages], windows, method)
+    whole = windowed(block.between(windows.start, windows.end), windows, method)
+    paged, whole = rows_with_values(paged), rows_with_values(whole)
+    assert paged == whole if len(whole) else not len(paged)
     for name in block.columns:
         if method == "last":
             assert model.last_of_windows(name, windows) <= set(shown.t.tolist())
