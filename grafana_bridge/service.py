@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 
 from sisock.doors import caller_of
 from sisock.errors import TooMuch
-from sisock.grafana_bridge import simplejson
+from sisock.grafana_bridge import prom, simplejson
 from sisock.grafana_bridge.reader import MAX_POINTS, Consumer, Reader
 from sisock.grafana_bridge.series import Result, Series
 from sisock.http import application, json_body, reply, reply_encoded, to_json
@@ -35,6 +35,7 @@ def create_app(consumer: Consumer, *, clock: IReactorTime | None = None) -> Klei
 
     _health(app, consumer)
     _simplejson(app, reader_for)
+    prom.mount(app, consumer, clock=clock)
     return app
 
 

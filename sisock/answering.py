@@ -85,6 +85,8 @@ class Answers:
         method: Any = None,
         encoding: Any = None,
         since: Any = None,
+        step: Any = None,
+        width: Any = None,
         *,
         details: Any = None,
     ) -> dict[str, Any] | bool:
@@ -92,7 +94,7 @@ class Answers:
 
         In Arrow the messages come as progressive results to a caller who takes them.
         """
-        request = DataRequest.of(field, start, end, min_stride, max_points, method, encoding, since)
+        request = DataRequest.of(field, start, end, min_stride, max_points, method, encoding, since, step, width)
         if not request.fields or request.span.start >= request.span.end:
             data: dict[str, Any] = {name: [] for name in request.fields}
             return {"timeline": {}} | ({"data": data} if request.encoding == "lists" else {"arrow": {}})
@@ -128,7 +130,8 @@ class Answers:
         if request.since is not None:
             raise PositionLost(f"{self._node.name} keeps no positions. Read anew.")
         read = self._node.get_data
-        thins = foreign.takes_max_points(read)
+        # Windows are made of what it returns, whatever it makes fewer by itself.
+        thins = foreign.takes_max_points(read) and request.step is None
         resolution = {"max_points": request.max_points, "method": request.method} if thins else {}
         fields, ends = list(request.fields), self._ends(request)
         result = await self._read(self._data_turn, read, fields, *ends, request.min_stride, **resolution)

@@ -15,6 +15,9 @@ from sisock.times import LATEST, MICROS, now, to_micros, to_seconds
 # Times of the wire are above 0; what is at or below it counts from now.
 EARLIEST_ON_WIRE = 1
 
+# Values of an answer that comes in one message: half a megabyte.
+SMALL = 64_000
+
 # Calls get_data of the node: its arguments, and what takes messages as they come.
 Call = Callable[..., Any]
 # Takes a block of a timeline as soon as it came.
@@ -47,7 +50,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One call of get_data: fields in [start, end), in microseconds, with what makes them fewer."""
+    """One call of get_data: fields in [start, end), in microseconds, with what makes them fewer.
+
+    With a `step` it is one value of each window of `width` (or else the step), as `sisock.windows` says.
+    """
 
     fields: Sequence[str]
     start: int
@@ -56,6 +62,15 @@ class Question:
     min_stride: float | None = None
     method: str | None = None
     since: Mapping[str, Position] | None = None
+    step: int | None = None
+    width: int | None = None
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its answer surely fits one message, so that it need not come in several."""
+        if self.step is None or self.end >= LATEST:
+            return False
+        return (self.end - self.start) // self.step * (1 + len(self.fields)) < SMALL
 
     def args(self, *, open_end: bool = True) -> list[Any]:
         """The arguments that contract A knows; there, an open end is 0, now."""
@@ -66,7 +81,12 @@ class Question:
         """The arguments that came after it."""
         since = None if self.since is None else {name: one.to_wire() for name, one in self.since.items()}
         more = {"max_points": self.max_points, "min_stride": self.min_stride, "method": self.method, "since": since}
+        more |= {"step": _seconds(self.step), "width": _seconds(self.width)}
         return {name: value for name, value in more.items() if value is not None}
+
+
+def _seconds(micros: int | None) -> float | None:
+    return None if micros is None else to_seconds(micros)
 
 
 async def ask_arrow(call: Call, question: Question, take: Take | None = None) -> dict[str, Answered]:
@@ -95,7 +115,9 @@ async def ask_arrow(call: Call, question: Question, take: Take | None = None) ->
         except (TypeError, LookupError, InvalidArgument) as error:
             broken.append(error)
 
-    result = await call(*question.args(), encoding="arrow", on_progress=progress, **question.extra())
+    # Each message has its price.
+    way: dict[str, Any] = {} if question.is_small else {"on_progress": progress}
+    result = await call(*question.args(), encoding="arrow", **way, **question.extra())
     try:
         if broken:
             raise broken[0]
@@ -176,7 +198,16 @@ def is_old(error: SisockError) -> bool:
 def thinned(answers: Mapping[str, Answered], question: Question) -> dict[str, Answered]:
     """The answers of a node that makes nothing fewer, at the resolution that was asked for."""
     from sisock.downsample import Method, thin
+    from sisock.windows import WindowMethod, Windows, windowed
 
+    if question.step is not None:
+        grid: WindowMethod = question.method or "mean"  # type: ignore[assignment]
+        reduced = {}
+        for timeline, one in answers.items():
+            end = question.end if question.end < LATEST or one.last is None else one.last + 1
+            windows = Windows(question.start, end, question.step, question.width or question.step)
+            reduced[timeline] = replace(one, blocks=[windowed(one.block, windows, grid)])
+        return reduced
     if question.max_points is None:
         return dict(answers)
     method: Method = question.method or "minmax"  # type: ignore[assignment]

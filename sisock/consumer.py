@@ -128,13 +128,14 @@ class Consumer:
         min_stride: float | None = None,
         max_points: int | None = None,
         method: str | None = None,
+        step: float | None = None,
+        width: float | None = None,
     ) -> dict[str, Any]:
         """Data of a node's fields in [start, end), in contract A7's form; TooMuch if one answer cannot hold them."""
         uris.check_node_name(node)
         # Nodes of the old kind know these arguments only by the contract's names, so what is not used is not sent.
-        extra = {
-            k: v for k, v in {"min_stride": min_stride, "max_points": max_points, "method": method}.items() if v is not None
-        }
+        given = {"min_stride": min_stride, "max_points": max_points, "method": method, "step": step, "width": width}
+        extra = {name: value for name, value in given.items() if value is not None}
         result = await self._ask_node(node, uris.get_data(node), list(fields), start, end, **extra)
         if result is False:
             raise TooMuch(f"{node} has more in that time than one answer may hold. Ask for a shorter time, or with max_points.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -16,19 +17,27 @@ TYPES: tuple[FieldType, ...] = ("number", "string", "bool")
 
 DEFAULT_TIMELINE = "t"
 
+# Labels that a node may give a field, and the characters that each may have.
+MAX_LABELS = 16
+MAX_LABEL = 255
+_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+# What the bridge says of a field by itself.
+_TAKEN = frozenset({"node", "field"})
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One quantity of a node: a column of values on a timeline.
 
     `units` is a label for people ("degC", "m/s"); `timeline` names the times its values stand at, and fields that are
-    sampled together share one.
+    sampled together share one. By its `labels` ({"chip": "coretemp"}) a query finds it among fields that are alike.
     """
 
     description: str | None = None
     units: str | None = None
     type: FieldType = "number"
     timeline: str = DEFAULT_TIMELINE
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.type not in TYPES:
@@ -37,16 +46,31 @@ class Field:
         for label in (self.description, self.units):
             if label is not None and not isinstance(label, str):
                 raise InvalidArgument(f"a field's units and description are text or None, not {shown(label)}")
+        _check_labels(self.labels)
 
     def to_wire(self) -> dict[str, Any]:
         """The field as get_fields answers it."""
-        return {"description": self.description, "timeline": self.timeline, "type": self.type, "units": self.units}
+        wire = {"description": self.description, "timeline": self.timeline, "type": self.type, "units": self.units}
+        # Old readers know nothing of labels, so that a field without any is as it always was.
+        return wire | {"labels": dict(self.labels)} if self.labels else wire
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Field:
         """The field that a node answered."""
         kind, timeline = wire.get("type", "number"), wire.get("timeline", DEFAULT_TIMELINE)
-        return cls(wire.get("description"), wire.get("units"), kind, timeline)
+        return cls(wire.get("description"), wire.get("units"), kind, timeline, wire.get("labels") or {})
+
+
+def _check_labels(labels: Any) -> None:
+    if not isinstance(labels, Mapping) or len(labels) > MAX_LABELS:
+        raise InvalidArgument(f"a field's labels are a dict of at most {MAX_LABELS}, not {shown(labels)}")
+    for name, value in labels.items():
+        if not isinstance(name, str) or not _LABEL.fullmatch(name) or len(name) > MAX_LABEL or name in _TAKEN:
+            raise InvalidArgument(
+                f"{shown(name)} is no name of a label: letters, digits and _, none of them `node`, `field` or begun with __"
+            )
+        if not isinstance(value, str) or len(value) > MAX_LABEL:
+            raise InvalidArgument(f"the label {name} is text of at most {MAX_LABEL} characters, not {shown(value)}")
 
 
 @dataclass(frozen=True, slots=True)

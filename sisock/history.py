@@ -23,6 +23,7 @@ from sisock.errors import InvalidArgument, LateRow, PositionLost, SisockError, T
 from sisock.fields import FieldType
 from sisock.positions import Position
 from sisock.times import EARLIEST, LATEST, MICROS, to_seconds
+from sisock.windows import WindowMethod, Windows, windowed
 
 # Appended blocks that may wait until one read or append joins them.
 MAX_TAIL = 256
@@ -121,6 +122,9 @@ class History(Protocol):
 
     def thinned(self, timeline: str, fields: Sequence[str], start: int, end: int, max_points: int) -> Block:
         """Rows in [start, end) that hold the extremes of `max_points / 2` pixels of each field."""
+
+    def windowed(self, timeline: str, fields: Sequence[str], windows: Windows, method: WindowMethod) -> Block:
+        """One value of each window of each field, as `sisock.windows` says."""
 
     def count(self, timeline: str, start: int, end: int) -> int:
         """About how many rows there are in [start, end): exact but for corrections that wait to be folded in."""
@@ -257,6 +261,10 @@ class MemoryHistory:
     def thinned(self, timeline: str, fields: Sequence[str], start: int, end: int, max_points: int) -> Block:
         """Rows in [start, end) that hold the extremes of `max_points / 2` pixels of each field."""
         return thin(self.read(timeline, fields, start, end)[0], max_points)
+
+    def windowed(self, timeline: str, fields: Sequence[str], windows: Windows, method: WindowMethod) -> Block:
+        """One value of each window of each field, as `sisock.windows` says."""
+        return windowed(self.read(timeline, fields, windows.start, windows.end)[0], windows, method)
 
     def count(self, timeline: str, start: int, end: int) -> int:
         """How many rows there are in [start, end)."""

@@ -11,10 +11,11 @@ import numpy as np
 
 from sisock.blocks import Block
 from sisock.downsample import METHODS, Method, stride, thin
-from sisock.errors import InvalidArgument, shown
+from sisock.errors import InvalidArgument, TooMuch, shown
 from sisock.fields import Catalogue, Field
 from sisock.positions import Position
-from sisock.times import MICROS, now, resolve, to_micros, to_seconds
+from sisock.times import LATEST, MICROS, now, resolve, to_micros, to_seconds
+from sisock.windows import MAX_WINDOWS, WINDOW_METHODS, WindowMethod, Windows, windowed
 
 # Lists cost the router's one thread 0.2 to 4 seconds a million values: beyond this an answer is False.
 MAX_VALUES = 250_000
@@ -59,19 +60,32 @@ class DataRequest:
     span: Span
     min_stride: float | None = None
     max_points: int | None = None
-    method: Method = "minmax"
+    method: Method | WindowMethod = "minmax"
     encoding: Encoding = "lists"
     since: Mapping[str, Position] | None = None
+    step: float | None = None
+    width: float | None = None
 
     @property
     def reduces(self) -> bool:
         """Whether fewer rows are asked for than there are."""
-        return self.max_points is not None or bool(self.min_stride)
+        return self.max_points is not None or bool(self.min_stride) or self.step is not None
+
+    def windows(self, newest: int) -> Windows:
+        """The windows that are asked for, up to the newest row where the range has no end; TooMuch for too many."""
+        start, end = self.span.micros()
+        step = to_micros(self.step or 0.0)
+        width = step if self.width is None else to_micros(self.width)
+        windows = Windows(start, min(end, newest + 1) if math.isinf(self.span.end) else end, step, width)
+        if len(windows) > MAX_WINDOWS:
+            raise TooMuch(f"{len(windows)} windows are more than the {MAX_WINDOWS} of one answer. Ask for a longer step.")
+        return windows
 
     @property
     def is_old(self) -> bool:
         """Whether it says nothing that contract A does not know; its answer then holds nothing else, either."""
-        return self.max_points is None and self.encoding == "lists" and self.since is None and not math.isinf(self.span.end)
+        later = (self.max_points, self.since, self.step)
+        return all(one is None for one in later) and self.encoding == "lists" and not math.isinf(self.span.end)
 
     @classmethod
     def of(
@@ -84,6 +98,8 @@ class DataRequest:
         method: Any = None,
         encoding: Any = None,
         since: Any = None,
+        step: Any = None,
+        width: Any = None,
     ) -> DataRequest:
         """The request as it came from the wire; InvalidArgument names the argument that does not fit."""
         if field is None:
@@ -105,8 +121,14 @@ class DataRequest:
             if max_points < 1:
                 raise InvalidArgument("max_points is 1 or more")
             max_points = int(min(max_points, 2**53))
-        if method is not None and method not in METHODS:
-            raise InvalidArgument(f"method is one of {', '.join(METHODS)}, not {shown(method)}")
+        step, width = _window("step", step), _window("width", width)
+        known: tuple[str, ...] = METHODS if step is None else WINDOW_METHODS
+        if method is not None and method not in known:
+            raise InvalidArgument(f"method is one of {', '.join(known)}{' with a step' if step else ''}, not {shown(method)}")
+        if width is not None and step is None:
+            raise InvalidArgument("width says how long windows are; step says how far apart, and must be there, too")
+        if step is not None and (max_points is not None or min_stride or since is not None):
+            raise InvalidArgument("step makes one value of each window; it takes neither max_points nor min_stride nor since")
         if encoding is not None and encoding not in ENCODINGS:
             raise InvalidArgument(f"encoding is one of {', '.join(ENCODINGS)}, not {shown(encoding)}")
         if since is not None and not isinstance(since, Mapping):
@@ -119,9 +141,11 @@ class DataRequest:
             Span.of(start, end),
             min_stride,
             max_points,
-            cast(Method, method or "minmax"),
+            method or ("minmax" if step is None else "mean"),
             cast(Encoding, encoding or "lists"),
             positions,
+            step,
+            width,
         )
 
 
@@ -135,6 +159,16 @@ def _number(name: str, value: Any) -> float:
     if not math.isfinite(number):
         raise InvalidArgument(f"{name} is a finite number, not {shown(value)}")
     return number
+
+
+def _window(name: str, value: Any) -> float | None:
+    """A length of time of at least a millisecond."""
+    if value is None:
+        return None
+    seconds = _number(name, value)
+    if not 0.001 <= seconds < LATEST / MICROS:
+        raise InvalidArgument(f"{name} is a number of seconds, 0.001 or more, not {shown(value)}")
+    return seconds
 
 
 def _is_text(value: Any) -> bool:
@@ -187,7 +221,7 @@ def _strided(block: Block, request: DataRequest) -> Block:
 
 def _thinned(block: Block, request: DataRequest) -> Block:
     """The rows that max_points leaves."""
-    return block if request.max_points is None else thin(block, request.max_points, request.method)
+    return block if request.max_points is None else thin(block, request.max_points, cast(Method, request.method))
 
 
 def reduced(request: DataRequest, names: Iterable[str], reading: Reading) -> tuple[Block, int]:
@@ -195,6 +229,9 @@ def reduced(request: DataRequest, names: Iterable[str], reading: Reading) -> tup
     whole = with_values(reading.block, names)
     if reading.rows is not None or not len(whole):
         return whole, reading.rows or 0
+    if request.step is not None:
+        shown_rows = windowed(whole, request.windows(int(whole.t[-1])), cast(WindowMethod, request.method))
+        return with_values(shown_rows, shown_rows.columns), len(whole)
     strided = _strided(whole, request)
     return _thinned(strided, request), len(strided)
 

@@ -7,15 +7,18 @@ own overviews, at the cost of pixels; other methods read rows, up to a bound.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
+from typing import cast
 
 import numpy as np
 
 from sisock.blocks import Block, concat
-from sisock.downsample import stride, thin
+from sisock.downsample import Method, stride, thin
 from sisock.history import History
 from sisock.positions import Position
 from sisock.requests import MAX_ARROW, MAX_VALUES, DataRequest, Reading
 from sisock.times import to_micros
+from sisock.windows import WindowMethod
 
 # So many rows are read at most to make few of them by mean, last or min_stride.
 MAX_SCANNED = 5_000_000
@@ -41,6 +44,13 @@ def read(history: History, timeline: str, fields: Sequence[str], request: DataRe
         return Reading(tail.block, rows=tail.rows, first=tail.first, last=last, position=tail.position)
     # Taken before the rows are read, it is never ahead of them: what came meanwhile is told once more to who follows.
     position = history.position(timeline)
+    if request.step is not None:
+        newest = history.newest(timeline) if request.span.end == inf else None
+        windows = request.windows(start if newest is None else newest)
+        if len(windows) * (1 + len(fields)) > (MAX_VALUES if request.encoding == "lists" else MAX_ARROW // 8):
+            return None
+        block = history.windowed(timeline, fields, windows, cast(WindowMethod, request.method))
+        return Reading(block, rows=len(block), position=position)
     rows = history.count(timeline, start, end)
     if request.min_stride is not None and request.min_stride > 0:
         return _strided(history, timeline, fields, request, rows, position)
@@ -58,7 +68,7 @@ def read(history: History, timeline: str, fields: Sequence[str], request: DataRe
     if rows > MAX_SCANNED:
         return None
     block = concat(page for page, _ in history.pages(timeline, fields, start, end, PAGE))
-    return Reading(thin(block, request.max_points, request.method), rows=len(block), position=position)
+    return Reading(thin(block, request.max_points, cast(Method, request.method)), rows=len(block), position=position)
 
 
 def _strided(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sisock import uris
+from sisock.asking import Answered, Question, Take
 from sisock.consumer import no_such_node
 from sisock.doors import Caller
 from sisock.errors import NotAuthorized
@@ -46,4 +47,10 @@ class Seen:
         """Data of a node's fields in [start, end)."""
         self.check(node, reading=True)
         found: dict[str, Any] = await self._consumer.get_data(node, fields, start, end, **how)
+        return found
+
+    async def read(self, node: str, question: Question, take: Take | None = None) -> dict[str, Answered]:
+        """One call of a node's get_data, read as blocks."""
+        self.check(node, reading=True)
+        found: dict[str, Answered] = await self._consumer.read(node, question, take)
         return found

@@ -27,7 +27,19 @@ CHECKOUT = Path(__file__).parent.parent
 # From the ground up; a module imports only from its own layer and those below.
 LAYERS = {
     "words": ("errors", "uris", "times"),
-    "data": ("arrow", "beside", "blocks", "downsample", "fields", "foreign", "live", "positions", "requests", "splice"),
+    "data": (
+        "arrow",
+        "beside",
+        "blocks",
+        "downsample",
+        "fields",
+        "foreign",
+        "live",
+        "positions",
+        "requests",
+        "splice",
+        "windows",
+    ),
     "keeping": (
         "audit",
         "certificates",

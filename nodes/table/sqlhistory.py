@@ -29,6 +29,7 @@ from sisock.nodes.table.sqltable import SqlTable
 from sisock.positions import Position
 from sisock.times import EARLIEST, LATEST, MICROS
 from sisock.users import write_private
+from sisock.windows import WindowMethod, Windows, windowed_pages
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 LOOK, SPACING = 20_000, 1000
 # Rows that a changed range may have to be answered.
 MAX_CHANGES = 500_000
+# Rows of a page that is read for windows.
+WINDOW_PAGE = 100_000
 
 
 @dataclass
@@ -232,6 +235,11 @@ class SqlHistory:
                 return
             yield page, position
             start = int(page.t[-1]) + 1
+
+    def windowed(self, timeline: str, fields: Sequence[str], windows: Windows, method: WindowMethod) -> Block:
+        """One value of each window of each field, as `sisock.windows` says; the rows are read in pages."""
+        pages = (page for page, _ in self.pages(timeline, fields, windows.start, windows.end, WINDOW_PAGE))
+        return windowed_pages(pages, windows, method)
 
     def thinned(self, timeline: str, fields: Sequence[str], start: int, end: int, max_points: int) -> Block:
         """Rows in [start, end) that hold the extremes of `max_points / 2` pixels of each field; the database finds them."""

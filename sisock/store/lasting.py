@@ -20,6 +20,7 @@ from sisock.store.database import Database
 from sisock.store.leases import HasName, Writer, take
 from sisock.store.outbox import Outbox
 from sisock.store.store import NodeHistory, Store
+from sisock.windows import WindowMethod, Windows
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,10 @@ class LastingHistory:
     def thinned(self, timeline: str, fields: Sequence[str], start: int, end: int, max_points: int) -> Block:
         """Rows in [start, end) that hold the extremes of `max_points / 2` pixels of each field."""
         return self._read(lambda history: history.thinned(timeline, fields, start, end, max_points))
+
+    def windowed(self, timeline: str, fields: Sequence[str], windows: Windows, method: WindowMethod) -> Block:
+        """One value of each window of each field, as `sisock.windows` says."""
+        return self._read(lambda history: history.windowed(timeline, fields, windows, method))
 
     def count(self, timeline: str, start: int, end: int) -> int:
         """About how many rows there are in [start, end)."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sisock.blocks import Block, Bools, Column, concat
 from sisock.downsample import thin
 from sisock.positions import Position
-from sisock.store.cells import CELL, Index
+from sisock.store.cells import Index
 from sisock.store.database import Tx
 from sisock.store.layers import EMPTY, as_kind, overlay
 from sisock.store.lines import Line, Meta, metas
@@ -112,15 +112,15 @@ def overview(
     if len(metas(tx, line, low, high + 1, FEW_CHUNKS + 2)) <= FEW_CHUNKS:
         block = read(tx, shelf, line, kinds, low, high + 1)
         return {name: _of_rows(_there(block.t, block.columns[name], name), name, edges, max_points) for name in kinds}
-    dirty, loose = _loose(tx, shelf, line, kinds, low, high + 1)
+    dirty, loose = loose_rows(tx, shelf, line, kinds, low, high + 1)
     shown = {}
     for name, kind in kinds.items():
         if kind == "s":
             shown[name] = _texts(tx, shelf, line, name, edges)
             continue
-        least, most = _extremes(edges, kind)
-        _add_rows(least, most, loose.t, loose.columns[name])
-        _descend(tx, shelf, line, name, least, most, dirty)
+        least, most = blank_extremes(edges, kind)
+        add_rows(least, most, loose.t, loose.columns[name])
+        descend(tx, shelf, line, name, least, most, dirty)
         shown[name] = _drawn(least, most, name, kind)
     return shown
 
@@ -130,12 +130,13 @@ def _of_rows(block: Block, name: str, edges: Micros, max_points: int) -> Block:
     if len(block) <= max_points or column.values.dtype.kind == "O":
         return thin(block, max_points)
     kind = _letter(column)
-    least, most = _extremes(edges, kind)
-    _add_rows(least, most, block.t, column)
+    least, most = blank_extremes(edges, kind)
+    add_rows(least, most, block.t, column)
     return _drawn(least, most, name, kind)
 
 
-def _extremes(edges: Micros, kind: str) -> tuple[Extremes, Extremes]:
+def blank_extremes(edges: Micros, kind: str) -> tuple[Extremes, Extremes]:
+    """The least and the greatest value of each pixel of a field of this kind, before anything is known."""
     dtype = np.dtype(np.float64 if kind in "fn" else np.int64)
     return Extremes(edges, dtype, np.minimum), Extremes(edges, dtype, np.maximum)
 
@@ -153,7 +154,7 @@ def _there(t: Micros, column: Column, name: str) -> Block:
     return block if column.valid is None else block.take(column.valid)
 
 
-def _loose(tx: Tx, shelf: Shelf, line: Line, kinds: dict[str, str], low: int, end: int) -> tuple[set[int], Block]:
+def loose_rows(tx: Tx, shelf: Shelf, line: Line, kinds: dict[str, str], low: int, end: int) -> tuple[set[int], Block]:
     """The chunks that patches lie over, and the rows that are not in any other chunk."""
     blocks = shelf.blocks(tx, line, start=low, end=end)
     patched = [stored.block.t for stored in blocks if stored.patch]
@@ -171,7 +172,8 @@ def _loose(tx: Tx, shelf: Shelf, line: Line, kinds: dict[str, str], low: int, en
     return {chunk.ord for chunk in chunks}, rows.between(low, end)
 
 
-def _add_rows(least: Extremes, most: Extremes, t: Micros, column: Column) -> None:
+def add_rows(least: Extremes, most: Extremes, t: Micros, column: Column) -> None:
+    """Takes in rows; NaN does not count."""
     there = column.mask()
     values: Numbers = column.values
     if values.dtype.kind == "f":
@@ -184,7 +186,8 @@ def _add_rows(least: Extremes, most: Extremes, t: Micros, column: Column) -> Non
     most.add(values, t)
 
 
-def _descend(tx: Tx, shelf: Shelf, line: Line, name: str, least: Extremes, most: Extremes, dirty: set[int]) -> None:
+def descend(tx: Tx, shelf: Shelf, line: Line, name: str, least: Extremes, most: Extremes, dirty: set[int]) -> None:
+    """Takes in what stands in the pyramid; the chunks of `dirty` are left out."""
     field, kind = line.ids[name], line.kinds[name]
     low, high = int(least.edges[0]), int(least.edges[-1]) - 1
     rows = shelf.items(tx, field, TOP)
@@ -232,14 +235,16 @@ def _weigh(items: Items, soiled: Bools, least: Extremes, most: Extremes) -> Bool
 def _add_cells(
     tx: Tx, shelf: Shelf, line: Line, name: str, items: Items, ords: Numbers, least: Extremes, most: Extremes
 ) -> None:
+    add_rows(least, most, *cell_rows(tx, shelf, line, name, items, ords))
+
+
+def cell_rows(tx: Tx, shelf: Shelf, line: Line, name: str, items: Items, ords: Numbers) -> tuple[Micros, Column]:
+    """The rows of single cells of a field, by their items and the chunks that they are of."""
     wanted: dict[int, list[int]] = {}
     for ordinal, cell in zip(ords.tolist(), items["child"].tolist(), strict=True):
         wanted.setdefault(ordinal, []).append(cell)
-    t = shelf.open_times(tx, line, list(wanted)).cells(wanted)
-    column = shelf.cell_values(tx, line, name, wanted)
     # What fills a chunk's last cell is no row.
-    rows = (np.arange(CELL) < items["rows"][:, None]).reshape(-1)
-    _add_rows(least, most, t.reshape(-1)[rows], column.take(rows))
+    return shelf.rows_of(tx, line, name, wanted, items["rows"].tolist())
 
 
 def _texts(tx: Tx, shelf: Shelf, line: Line, name: str, edges: Micros) -> Block:

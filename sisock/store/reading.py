@@ -171,20 +171,19 @@ def _last_in(
     tx: Tx, shelf: Shelf, line: Line, kinds: dict[str, str], asked: Micros, ords: Micros, rows: Micros
 ) -> tuple[Micros, Block]:
     """Times of the last rows at or before each of the times, all of which lie in these chunks, and those rows."""
-    opened = shelf.open_times(tx, line, ords.tolist())
-    starts = opened.starts
+    starts = shelf.starts_of(tx, line, ords.tolist())
     counts = [len(starts[ordinal]) for ordinal in ords.tolist()]
     cell_start = np.concatenate([starts[ordinal] for ordinal in ords.tolist()])
     cell_chunk = np.repeat(np.arange(len(ords)), counts)
     cell_number = np.concatenate([np.arange(count) for count in counts])
     cells, which = np.unique(np.searchsorted(cell_start, asked, side="right") - 1, return_inverse=True)
     wanted = _wanted(ords[cell_chunk[cells]], cell_number[cells])
-    t = opened.cells(wanted)
+    t = shelf.times_of(tx, line, wanted)
     filled = np.minimum(rows[cell_chunk[cells]] - cell_number[cells] * CELL, CELL)
     row = np.minimum((t[which] <= asked[:, None]).sum(axis=1), filled[which]) - 1
     found = t[which, row]
     places, first = np.unique(which * CELL + row, return_index=True)
-    columns = {name: shelf.cell_values(tx, line, name, wanted).take(places) for name in kinds}
+    columns = {name: shelf.values_of(tx, line, name, wanted).take(places) for name in kinds}
     return found, Block(found[first], columns)
 
 

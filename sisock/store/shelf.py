@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,9 @@ from sisock.times import EARLIEST, LATEST, Micros, iso, to_seconds
 
 # Chunks whose cells' items are kept in memory: about 3 kB each.
 MOST_REMEMBERED = 8192
+
+# Cells that are kept in memory, at most 2.3 kB each: 37 MB.
+MOST_CELLS = 16_384
 
 # A piece of a field: the chunk it belongs to, and its values.
 Piece = tuple[int, Column]
@@ -81,11 +85,117 @@ class Memory:
                 self._items.popitem(last=False)
 
 
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Recent(Generic[K, V]):
+    """What was read lately of parts that never change under their key; of more than `most` the oldest go."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._parts: dict[K, V] = {}
+        self._lock = threading.Lock()
+
+    def find(self, keys: Iterable[K]) -> list[V | None]:
+        """What is known of each."""
+        return [*map(self._parts.get, keys)]
+
+    def keep(self, parts: Iterable[tuple[K, V]]) -> None:
+        """Takes in what was read."""
+        with self._lock:
+            self._parts.update(parts)
+            for key in [*islice(self._parts, max(0, len(self._parts) - self._most))]:
+                del self._parts[key]
+
+
+def _whole(cells: Sequence[tuple[Any, Any]], rows: Sequence[int]) -> Column:
+    """The first rows of cells, so many of each, as one column."""
+    values = np.concatenate([values[:count] for (values, _), count in zip(cells, rows, strict=True)])
+    if all(valid is None for _, valid in cells):
+        return Column(values)
+    blank = np.ones(CELL, np.bool_)
+    valid = [(blank if valid is None else valid)[:count] for (_, valid), count in zip(cells, rows, strict=True)]
+    return Column(values, np.concatenate(valid))
+
+
 class Shelf(ABC):
     """Puts blocks, chunks and the pyramid's rows into tables, and takes them out."""
 
     def __init__(self) -> None:
         self.memory = Memory()
+        self.cells: Recent[tuple[str, int, int, int, int], Any] = Recent(MOST_CELLS)
+
+    # Single cells, those that were read lately from memory: of a chunk's column an engine hands out the whole, and a plot
+    # that is drawn again wants the same few cells of very many of them.
+
+    def times_of(self, tx: Tx, line: Line, wanted: Mapping[int, Sequence[int]]) -> Ints:
+        """Times of these cells, (cells, 256); what is behind a chunk's last row repeats or follows it."""
+        return np.concatenate(self._times(tx, line, wanted)).reshape(-1, CELL)
+
+    def _times(self, tx: Tx, line: Line, wanted: Mapping[int, Sequence[int]]) -> list[Ints]:
+        def read(missing: Mapping[int, Sequence[int]]) -> Iterable[Any]:
+            return self.open_times(tx, line, list(missing)).cells(missing)
+
+        return self._cells("t", line.id, line.mended, wanted, read)
+
+    def rows_of(
+        self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]], rows: Sequence[int]
+    ) -> tuple[Micros, Column]:
+        """Times and values of a field in the first rows of these cells, so many of each."""
+        t = np.concatenate([cell[:count] for cell, count in zip(self._times(tx, line, wanted), rows, strict=True)])
+        if line.kinds[name] == "s":
+            there = (np.arange(CELL) < np.array(rows)[:, None]).reshape(-1)
+            return t, self.cell_values(tx, line, name, wanted).take(there)
+        return t, _whole(self._values(tx, line, name, wanted), rows)
+
+    def starts_of(self, tx: Tx, line: Line, ords: Sequence[int]) -> dict[int, Ints]:
+        """First times of each of these chunks' cells."""
+
+        def read(missing: Mapping[int, Sequence[int]]) -> Iterable[Any]:
+            starts = self.open_times(tx, line, list(missing)).starts
+            return [starts[ordinal] for ordinal in missing]
+
+        return dict(zip(ords, self._cells("s", line.id, line.mended, {ordinal: [0] for ordinal in ords}, read), strict=True))
+
+    def values_of(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
+        """Values of a field in these cells, 256 a cell; null where a chunk has none."""
+        if line.kinds[name] == "s":
+            return self.cell_values(tx, line, name, wanted)
+        found = self._values(tx, line, name, wanted)
+        return _whole(found, [CELL] * len(found))
+
+    def _values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> list[tuple[Any, Any]]:
+        def read(missing: Mapping[int, Sequence[int]]) -> Iterable[Any]:
+            column = self.cell_values(tx, line, name, missing)
+            values, valid = column.values.reshape(-1, CELL), None if column.valid is None else column.valid.reshape(-1, CELL)
+            return [(values[at], None if valid is None else valid[at]) for at in range(len(values))]
+
+        # An integer's field may become one of floats.
+        return self._cells("v" + line.kinds[name], line.ids[name], line.mended, wanted, read)
+
+    def _cells(
+        self,
+        what: str,
+        number: int,
+        mended: int,
+        wanted: Mapping[int, Sequence[int]],
+        read: Callable[[Mapping[int, Sequence[int]]], Iterable[Any]],
+    ) -> list[Any]:
+        """What is known of these cells, in their order; the rest is read."""
+        # No chunk that is there changes until the timeline is mended.
+        keys = [(what, number, mended, ordinal, cell) for ordinal, cells in wanted.items() for cell in cells]
+        found = self.cells.find(keys)
+        if all(one is not None for one in found):
+            return found
+        missing: dict[int, list[int]] = {}
+        for key, one in zip(keys, found, strict=True):
+            if one is None:
+                missing.setdefault(key[3], []).append(key[4])
+        new = iter([*read(missing)])
+        filled = [next(new) if one is None else one for one in found]
+        self.cells.keep([(key, one) for key, one, old in zip(keys, filled, found, strict=True) if old is None])
+        return filled
 
     def cell_items(self, tx: Tx, line: Line, field: int, ords: Sequence[int]) -> list[tuple[int, Items]]:
         """Items of the cells of these chunks, those that were read lately from memory."""

@@ -32,8 +32,10 @@ from sisock.store.postgres import PostgresShelf
 from sisock.store.reading import changes, first_from, last_before, page_end, read, span
 from sisock.store.shelf import Shelf
 from sisock.store.sqlite import SqliteShelf
+from sisock.store.windowing import window
 from sisock.times import EARLIEST, LATEST, MICROS, Micros, now, to_micros
 from sisock.uris import check_field_name, check_node_name
+from sisock.windows import WindowMethod, Windows
 
 # Rows of a page, unless the reader says otherwise.
 PAGE_ROWS = 1 << 18
@@ -365,6 +367,11 @@ class NodeHistory:
             return shown.block()
         times = np.unique(np.concatenate([part.t for part in parts]))
         return self.last_before(timeline, fields, times)[0]
+
+    def windowed(self, timeline: str, fields: Sequence[str], windows: Windows, method: WindowMethod) -> Block:
+        """One value of each window of each field, as `sisock.windows` says."""
+        with self._database.reading() as tx:
+            return window(tx, self._shelf, self._load(tx, timeline), fields, windows, method)
 
     def count(self, timeline: str, start: int, end: int) -> int:
         """About how many rows there are in [start, end): exact but for patches that wait to be folded in."""

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from math import nan
+from types import SimpleNamespace
 
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
 from sisock import DataNode, Field
+from sisock.answering import Answers
+from sisock.asking import Question, Take, ask_arrow
 from sisock.errors import NodeFailed, NotConnected, TooMuch, UnknownNode
 from sisock.fields import Catalogue
 from sisock.requests import DataRequest
@@ -20,6 +24,7 @@ class MemoryConsumer:
         self.faults: dict[str, Exception] = {}
         self.silent: set[str] = set()
         self.calls: list[dict] = []
+        self.questions: list[tuple[str, Question]] = []
         # Fire when a silent node was asked, and when the asker gave up on it.
         self.asked: Deferred[None] = Deferred()
         self.given_up: Deferred[None] = Deferred()
@@ -54,6 +59,18 @@ class MemoryConsumer:
         if answer is False:
             raise TooMuch
         return answer
+
+    async def read(self, node: str, question: Question, take: Take | None = None) -> dict:
+        self.questions.append((node, question))
+        served = await self._reach(node)
+        own = type(served).get_data is DataNode.get_data
+        answers = Answers(served, deferToThread, keeper=served if own else None)
+
+        async def call(*args, on_progress=None, **how):
+            details = None if on_progress is None else SimpleNamespace(progress=on_progress)
+            return await answers.get_data(*args, details=details, **how)
+
+        return await ask_arrow(call, question, take)
 
     async def _reach(self, node: str) -> DataNode:
         from twisted.internet import reactor

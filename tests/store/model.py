@@ -27,6 +27,35 @@ class Model:
         times = sorted(t for t in self.rows if start <= t < end)
         return times, {name: [self.rows[t].get(name) for t in times] for name in fields}
 
+    def of_windows(self, field, windows):
+        """Times and values in each window that has any."""
+        for start, end in zip(windows.starts.tolist(), windows.ends.tolist(), strict=True):
+            rows = [(t, row[field]) for t, row in sorted(self.rows.items()) if start <= t < end and row.get(field) is not None]
+            if rows:
+                yield start, rows
+
+    def last_of_windows(self, field, windows):
+        return {rows[-1][0] for _, rows in self.of_windows(field, windows)}
+
+    def windowed(self, field, windows, method):
+        """What each window has of a field, and how large the numbers are of which it is made."""
+        found = {}
+        for start, rows in self.of_windows(field, windows):
+            values = [value for _, value in rows]
+            if method == "count":
+                found[start] = float(len(values)), 0.0
+                continue
+            numbers = [float(value) for value in values]
+            real = [number for number in numbers if not math.isnan(number)]
+            if method in ("min", "max"):
+                found[start] = ((min if method == "min" else max)(real) if real else math.nan), 0.0
+                continue
+            with np.errstate(all="ignore"):
+                total = float(np.sum(numbers))
+            scale = sum(abs(number) for number in real if math.isfinite(number))
+            found[start] = (total if method == "sum" else total / len(numbers)), scale
+        return found
+
     @property
     def newest(self):
         return max(self.rows, default=None)

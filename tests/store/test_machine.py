@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sisock.blocks import Block, Column
 from sisock.errors import LateRow
 from sisock.positions import Position
-from sisock.store import Store, keeping, mending, overview
+from sisock.store import Store, keeping, mending, overview, windowing
 from sisock.times import EARLIEST, LATEST
+from sisock.windows import WINDOW_METHODS, Windows
 
-from .model import Model, holds_extremes, same_rows
+from .model import Model, cells, holds_extremes, same, same_rows
 
 PHASES = [Phase.generate]
 FIELDS = ["x", "n", "b", "s"]
@@ -152,6 +153,26 @@ class StoreMachine(RuleBasedStateMachine):
                 values = np.array([v for _, v in rows], dtype)
                 holds_extremes(block, name, [t for t, _ in rows], values, points, (low, high))
 
+    @rule(
+        windows=st.builds(Windows, st.integers(-60, 500), st.integers(0, 900), st.integers(1, 300), st.integers(1, 400)),
+        method=st.sampled_from(WINDOW_METHODS),
+    )
+    def windowed(self, windows, method):
+        shown = self.history.windowed("t", FIELDS, windows, method)
+        if method == "last":
+            # With rows of which nobody asked for the value at hand: a row is never shown in part.
+            times = sorted({t for field in FIELDS for t in self.model.last_of_windows(field, windows)})
+            assert set(times) <= set(shown.t.tolist())
+            same_rows(shown, (shown.t.tolist(), {f: [self.model.rows[t].get(f) for t in shown.t.tolist()] for f in FIELDS}))
+            return
+        for name in ("x", "n", "b", *(("s",) if method == "count" else ())):
+            column = shown.columns.get(name, Column.null(len(shown)))
+            got = {t: v for t, v in zip(shown.t.tolist(), cells(column), strict=True) if v is not None}
+            expected = self.model.windowed(name, windows, method)
+            assert got.keys() == expected.keys(), (name, method)
+            for t, (value, scale) in expected.items():
+                assert same(got[t], value) or math.isclose(got[t], value, rel_tol=1e-9, abs_tol=1e-12 * scale), (name, t)
+
     @invariant()
     def whole(self):
         if hasattr(self, "history"):
@@ -167,6 +188,7 @@ def small():
         mock.patch.multiple(keeping, SEAL_ROWS=24, SMALL_ROWS=8, MANY_SMALL=3),
         mock.patch.multiple(mending, SEAL_ROWS=24, MANY_PATCHES=4, MANY_PATCH_ROWS=60),
         mock.patch.object(overview, "FEW_CHUNKS", 0),
+        mock.patch.object(windowing, "FEW_CHUNKS", 0),
     ):
         yield
 
