@@ -139,7 +139,7 @@ class Intake:
 
     def _store(self, by_sensor: dict[str, list[Row]]) -> SisockError | None:
         """Stores rows, trying again what is refused; why they cannot be stored any more, if so."""
-        newest = {sensor: max(rows, key=lambda row: (row[0].t, row[1])) for sensor, rows in by_sensor.items()}
+        newest = {sensor: newest_of(rows) for sensor, rows in by_sensor.items()}
         left = by_sensor
         while left:
             futures: list[tuple[str, Future[Any]]] = []
@@ -149,7 +149,9 @@ class Intake:
                 try:
                     if sensor not in self._known:
                         self._keeper.meet(sensor)
-                    kept = self._keeper.keep(sensor, _block(sensor, rows), self._beside(sensor, rows, newest))
+                    kept = self._keeper.keep(
+                        sensor, block_of(sensor, rows), beside(self._keeper.name, sensor, rows, new=sensor not in self._known)
+                    )
                     futures.append((sensor, kept))
                 except SisockError as error:
                     again[sensor], problem = rows, self._refused(error)
@@ -172,24 +174,6 @@ class Intake:
         self._keeper.kept(newest)
         return None
 
-    def _beside(self, sensor: str, rows: list[Row], newest: dict[str, Row]) -> list[TableRows]:
-        node, (top, top_id, _) = self._keeper.name, newest[sensor]
-        raw = [(node, origin, number, sensor, reading.t, reading.value) for reading, number, origin in rows]
-        beside = [
-            TableRows("sensorhub_readings", ("node", "origin", "id", "sensor", "t", "value"), raw, ("node", "origin")),
-            TableRows(
-                "sensorhub_current",
-                ("node", "sensor", "id", "t", "value"),
-                [(node, sensor, top_id, top.t, top.value)],
-                ("node", "sensor"),
-                "t",
-            ),
-        ]
-        if sensor not in self._known:
-            since = [(node, sensor, rows[0][1])]
-            beside.insert(0, TableRows("sensorhub_sensors", ("node", "sensor", "since"), since, ("node", "sensor")))
-        return beside
-
     def _end(self, why: SisockError) -> None:
         with self._changed:
             self._over = why
@@ -204,7 +188,32 @@ class Intake:
         return f"{type(error).__name__}: {error}"
 
 
-def _block(sensor: str, rows: list[Row]) -> Block:
+def newest_of(rows: Sequence[Row]) -> Row:
+    """The newest of some readings by time, and of those at one time the last that came."""
+    return max(rows, key=lambda row: (row[0].t, row[1]))
+
+
+def beside(node: str, sensor: str, rows: Sequence[Row], *, new: bool) -> list[TableRows]:
+    """What stands in the tables beside the rows of a sensor, which may be a `new` one."""
+    top, top_id, _ = newest_of(rows)
+    raw = [(node, origin, number, sensor, reading.t, reading.value) for reading, number, origin in rows]
+    found = [
+        TableRows("sensorhub_readings", ("node", "origin", "id", "sensor", "t", "value"), raw, ("node", "origin")),
+        TableRows(
+            "sensorhub_current",
+            ("node", "sensor", "id", "t", "value"),
+            [(node, sensor, top_id, top.t, top.value)],
+            ("node", "sensor"),
+            "t",
+        ),
+    ]
+    if new:
+        since = [(node, sensor, rows[0][1])]
+        found.insert(0, TableRows("sensorhub_sensors", ("node", "sensor", "since"), since, ("node", "sensor")))
+    return found
+
+
+def block_of(sensor: str, rows: Sequence[Row]) -> Block:
     """The rows of a sensor by time; of two at one time the last that came."""
     by_time = {reading.t: reading.value for reading, _, _ in rows}
     t = np.array(sorted(by_time), np.int64)

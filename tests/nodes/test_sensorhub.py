@@ -20,8 +20,10 @@ from twisted.internet.threads import deferToThread
 
 from sisock.beside import Tables
 from sisock.consumer import Consumer
+from sisock.errors import SetupError
 from sisock.home import Home
 from sisock.nodes.sensorhub import SensorHub
+from sisock.nodes.sensorhub.importer import bring
 from sisock.store import Store
 from sisock.store.lasting import LastingHistory
 from sisock.store.leases import Writer
@@ -317,6 +319,42 @@ def test_its_tables_go_from_empty_to_the_newest_and_back(address):
             for name in ("sensors", "readings", "current"):
                 assert reader.select(f"SELECT * FROM sensorhub_{name}") == []
             downgrade(store.database, "base", tables=tables)
+
+
+def test_old_readings_are_brought_over_with_their_ids(address, tmp_path):
+    file = tmp_path / "readings.csv"
+    lines = [f"{n},temperature,{n / 2},2020-01-01 00:{n // 60:02d}:{n % 60:02d}" for n in range(1, 1001)]
+    lines += [
+        '1001,"a, b",7,2020-01-01 00:00:00',
+        "1002,temperature,99,2020-01-01 00:00:10",
+        "1003,temperature,x,2020-01-01 00:00:00",
+    ]
+    file.write_text("id,sensor,value,timestamp\n" + "\n".join(lines) + "\n")
+    told = []
+    for start in (1, 2):
+        # Again after it was interrupted.
+        count, wrong = bring(file, address, Writer("me", start), told.append)
+        assert count == 1002
+        assert len(wrong) == 1 and wrong[0].startswith("line 1004:")
+    assert told == [1002, 1002]
+    with Store.open(address) as store:
+        reader = store.reader("sensorhub")
+        rows = reader.select("SELECT id, value FROM sensorhub_readings WHERE sensor = ? ORDER BY id", "temperature")
+        assert rows == [(n, n / 2) for n in range(1, 1001)] + [(1002, 99.0)]
+        assert len(reader.read("temperature", ["temperature"], 0, 1 << 60)[0]) == 1000
+        current = reader.select("SELECT sensor, value FROM sensorhub_current ORDER BY sensor")
+        assert current == [("a, b", 7.0), ("temperature", 500.0)]
+
+
+def test_what_cannot_be_brought_over_is_one_line(tmp_path):
+    file = tmp_path / "readings.csv"
+    file.write_text("id,name,value\n1,a,2\n")
+    with pytest.raises(SetupError, match="no column sensor, timestamp"):
+        bring(file, str(tmp_path / "h.db"), Writer("me", 1))
+    with Store.open(tmp_path / "h.db", tables=SensorHub.tables) as store:
+        store.node("sensorhub", writer=Writer("other", 1))
+        with pytest.raises(SetupError, match="is running"):
+            bring(file, str(tmp_path / "h.db"), Writer("me", 1))
 
 
 class Feeding(threading.Thread):
