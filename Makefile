@@ -40,14 +40,21 @@ $(REDIS):
 	  && apt-get download -qq -o APT::Sandbox::User=root redis-server redis-tools libjemalloc2 liblzf1 \
 	  && for package in *.deb; do dpkg -x "$$package" . && rm "$$package" || exit 1; done; }
 
+# Apart from the site's: it needs a newer idna than Crossbar lets in.
+SCHEMATHESIS := build/schemathesis/.ready
+$(SCHEMATHESIS): requirements/schemathesis.txt $(READY)
+	$(UV) venv --quiet --clear --python $(BIN)/python build/schemathesis
+	$(UV) pip sync --quiet --require-hashes --python build/schemathesis requirements/schemathesis.txt
+	@touch $@
+
 # Two processes, each with a router of its own: most of what a test takes is waiting for another process to start.
-test: setup $(REDIS) ## Run every test.
+test: setup $(REDIS) $(SCHEMATHESIS) ## Run every test.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	js/npm test --silent
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
 	$(BIN)/python -m pytest tests/browser
 
-soak: setup $(REDIS) ## Run the long forms of the tests.
+soak: setup $(REDIS) $(SCHEMATHESIS) ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m soak --timeout 3600 -rP
 
 bench: setup $(REDIS) ## Measure the store, following and served tables beside their baselines, 12 minutes; writes build/bench*.json.
@@ -89,6 +96,8 @@ lock: setup ## Choose the newest versions that fit and pin them.
 	  -o requirements/lock.txt
 	echo uv | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate - -o requirements/uv.txt
+	echo schemathesis | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - -o requirements/schemathesis.txt
 
 clean: ## Remove the environment and everything that was made.
 	rm -rf $(VENV) build dist js/node_modules sisock/page/built *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

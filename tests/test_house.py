@@ -60,6 +60,7 @@ LAYERS = {
         "naming",
         "newest",
         "node",
+        "openapi",
         "paging",
         "plainlog",
         "plugins",

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import pytest_twisted
@@ -19,7 +20,10 @@ from twisted.internet.threads import deferToThread
 from sisock.consumer import Consumer
 from sisock.home import Home
 from sisock.nodes.telemetry import Telemetry
+from sisock.nodes.telemetry.document import DOCUMENT
+from sisock.openapi import differences
 from sisock.testing import NodeContract
+from tests.conforming import conforms
 from tests.plain import until
 from tests.test_follow import Seen
 
@@ -135,7 +139,9 @@ async def test_frames_are_answered_in_order_and_the_socket_stays(node):
     }
     assert robots[1]["updated_time"] is None
     assert node.robots["r.1"].dropped == 1
-    assert node.faces.upstream.counts.errors == 5
+    metrics = await deferToThread(lambda: urllib.request.urlopen(f"{node.faces.address}/metrics", timeout=10).read().decode())
+    for line in ("stored_total 4.0", "dropped_total 1.0", "refused_total 5.0", "waiting 0.0", "robots 2.0"):
+        assert f"sisock_telemetry_{line}\n" in metrics
 
 
 @pytest_twisted.ensureDeferred
@@ -161,8 +167,36 @@ async def test_the_http_api(node):
         code, error = await get(f"/api/robots/r/odometer?start_time={wrong}")
         assert code == 400, wrong
         assert set(error["error"]) == {"code", "message"}
-    assert (await get("/healthz")) == (200, {"status": "ok"})
+    told = {"stored": 10, "dropped": 0, "waiting": 0, "refused": 0, "connections": 0}
+    assert (await get("/healthz")) == (200, {"status": "ok", **told})
     assert (await get("/api/nothing"))[0] == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_api_is_what_its_document_says(node):
+    sender = await connect(node.faces.address)
+    await sender.tell("0,0,1000,rover", "3,4,2000,rover", "0,0,1000,%2F ü/é")
+    await leave(sender)
+    assert not differences(node.faces.application(), DOCUMENT)
+    await conforms(node.faces.address)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_is_whatever_was_sent(node):
+    names = ["a/b", "a", "a/events", "a%2Fb", "ein Röbot", "日本", "..", "x?y#z", "+ +", "/"]
+    sender = await connect(node.faces.address)
+    await sender.tell(*(f"{n},0,{t},{name}" for n, name in enumerate(names) for t in (1000, 2000)))
+    await leave(sender)
+    for n, name in enumerate(names):
+        at = f"/api/robots/{quote(name, safe='')}"
+        code, robot = await deferToThread(fetch, node.faces.address, at)
+        assert (code, robot["name"], robot["last_x"]) == (200, name, n)
+        _, events = await deferToThread(fetch, node.faces.address, f"{at}/events")
+        assert [(event["robot"], event["x"]) for event in events] == [(name, n)] * 2
+        assert await deferToThread(fetch, node.faces.address, f"{at}/odometer?start_time=0") == (
+            200,
+            {"odometer": 0.0, "robot": name},
+        )
 
 
 @pytest_twisted.ensureDeferred
