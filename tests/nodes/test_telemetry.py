@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -14,9 +15,12 @@ import pytest
 import pytest_twisted
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
+from twisted.logger import formatEvent, globalLogPublisher
 
+from sisock.certificates import Certificates
 from sisock.consumer import Consumer
 from sisock.home import Home
 from sisock.nodes.telemetry import Telemetry
@@ -54,13 +58,17 @@ class Sender(WebSocketClientProtocol):
         return self.answers[before:]
 
 
-async def connect(address, headers=None):
+async def connect(address, headers=None, authority=None):
     from twisted.internet import reactor
 
     factory = WebSocketClientFactory(address.replace("http", "ws", 1) + "/upstream", headers=headers)
     factory.protocol, factory.noisy = Sender, False
     factory.ready, factory.gone = Deferred(), Deferred()
-    await HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1])).connect(factory)
+    endpoint = HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1]))
+    if authority is not None:
+        trusted = Certificate.loadPEM(authority.read_bytes())
+        endpoint = wrapClientTLS(optionsForClientTLS("localhost", trustRoot=trusted), endpoint)
+    await endpoint.connect(factory)
     return await factory.ready
 
 
@@ -69,17 +77,18 @@ async def leave(sender):
     await sender.factory.gone
 
 
-def fetch(address, path, headers=None):
+def fetch(address, path, headers=None, context=None):
     request = urllib.request.Request(address + path, headers=headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
 
 
 @pytest.fixture(autouse=True)
-def any_port(monkeypatch):
+def surroundings(monkeypatch, tmp_path):
+    monkeypatch.setenv("SISOCK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SISOCK_TELEMETRY_PORT", "0")
 
 
@@ -248,6 +257,36 @@ async def test_a_page_of_another_origin_is_refused(node):
         await connect(node.faces.address, {"Origin": "http://evil.example"})
     code, error = await deferToThread(fetch, node.faces.address, "/api/robots", {"Host": "evil.example"})
     assert (code, error["error"]["code"]) == (403, "bad_host")
+
+
+@pytest_twisted.ensureDeferred
+async def test_over_tls_with_tokens_but_for_the_networks_that_are_named(router, monkeypatch):
+    """Beyond its machine; here a network that is none of ours stands in for one that is named."""
+    monkeypatch.setenv("SISOCK_TELEMETRY_TLS", "1")
+    rules = Home.default().rules.path
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    rules.write_text('[face.telemetry]\nwithout_token = ["192.0.2.0/24"]\n')
+    warned = []
+    globalLogPublisher.addObserver(warned.append)
+    made = Telemetry()
+    service = await router.serve(made)
+    globalLogPublisher.removeObserver(warned.append)
+    try:
+        assert any("192.0.2.0/24 comes in without a token" in str(formatEvent(event)) for event in warned)
+        address, authority = made.faces.address, Certificates(Home.default().path).authority
+        assert address.startswith("https://")
+        with pytest.raises(ConnectionError, match="401"):
+            await connect(address, None, authority)
+        user = Home.default().users.ensure("robots", "consumer")
+        token = {"Authorization": f"Bearer robots:{user.secret}"}
+        context = ssl.create_default_context(cafile=authority)
+        assert (await deferToThread(fetch, address, "/api/robots", None, context))[0] == 401
+        sender = await connect(address, token, authority)
+        assert await sender.tell("0,0,1000,r") == ["OK"]
+        await leave(sender)
+        assert (await deferToThread(fetch, address, "/api/robots/r", token, context))[0] == 200
+    finally:
+        await service.stop()
 
 
 def run(log, env):
