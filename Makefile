@@ -48,14 +48,21 @@ $(PROMETHEUS):
 	    && dpkg -x prometheus_*.deb . && rm prometheus_*.deb && mv ../prometheus.part ../prometheus; } 2>log >&2 \
 	  || { echo "Prometheus could not be fetched; its tests are skipped: $$(tail -1 log)" >&2; test -z "$(CI)"; }
 
+# Apart from the site's: it needs a newer idna than Crossbar lets in.
+SCHEMATHESIS := build/schemathesis/.ready
+$(SCHEMATHESIS): requirements/schemathesis.txt $(READY)
+	$(UV) venv --quiet --clear --python $(BIN)/python build/schemathesis
+	$(UV) pip sync --quiet --require-hashes --python build/schemathesis requirements/schemathesis.txt
+	@touch $@
+
 # Two processes, each with a router of its own: most of what a test takes is waiting for another process to start.
-test: setup $(REDIS) $(PROMETHEUS) ## Run every test.
+test: setup $(REDIS) $(PROMETHEUS) $(SCHEMATHESIS) ## Run every test.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	js/npm test --silent
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
 	$(BIN)/python -m pytest tests/browser
 
-soak: setup $(REDIS) ## Run the long forms of the tests.
+soak: setup $(REDIS) $(PROMETHEUS) $(SCHEMATHESIS) ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m soak --timeout 3600 -rP
 
 bench: setup $(REDIS) ## Measure the store, following, served tables and PromQL beside their baselines, 14 minutes; writes build/bench*.json.
@@ -98,6 +105,8 @@ lock: setup ## Choose the newest versions that fit and pin them.
 	  -o requirements/lock.txt
 	echo uv | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate - -o requirements/uv.txt
+	echo schemathesis | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - -o requirements/schemathesis.txt
 
 clean: ## Remove the environment and everything that was made.
 	rm -rf $(VENV) build dist js/node_modules sisock/page/built *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

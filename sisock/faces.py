@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from sisock.certificates import Certificates
 from sisock.doors import LOOPBACK, Door
@@ -25,6 +26,8 @@ from sisock.http import listen
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
+
+log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,13 @@ class Face:
             tls = certificates.ensure(self.name, names)
         self._listening = listen(app, self.where.host, self.where.port, door=self.door, tls=tls)
         self._home.tell_face(self.name, self.address)
+        trusted = [str(network) for network in self.door.open_to if not network.is_loopback]
+        if trusted:
+            log.warn(
+                "{name}: whoever is in {networks} comes in without a token, as access.toml says under [face.{name}]",
+                name=self.name,
+                networks=", ".join(trusted),
+            )
 
     def close(self) -> Deferred[Any]:
         """Listens no more."""

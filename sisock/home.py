@@ -180,6 +180,18 @@ class Home:
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
+    def faces(self) -> dict[int, str]:
+        """Where processes listen for HTTP, by their ids; those of processes that have ended are among them."""
+        found: dict[int, str] = {}
+        for path in sorted((self.path / "nodes").glob("*.face.json")):
+            try:
+                told = json.loads(path.read_text())
+                found[int(told["pid"])] = str(told["address"])
+            except (OSError, ValueError, LookupError, TypeError):
+                # Being written, or of another release: the next look finds it.
+                continue
+        return found
+
     def write_run(self, run: Run) -> None:
         """Writes run.json, for its owner alone."""
         write_private(self.path / "run.json", json.dumps(asdict(run), indent=2) + "\n")

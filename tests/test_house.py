@@ -72,6 +72,7 @@ LAYERS = {
         "naming",
         "newest",
         "node",
+        "openapi",
         "paging",
         "plainlog",
         "plugins",

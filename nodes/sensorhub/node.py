@@ -20,10 +20,12 @@ from sisock.metrics import Health, Metrics
 from sisock.metrics import add_routes as add_health
 from sisock.nodes.sensorhub.api import add_routes
 from sisock.nodes.sensorhub.config import Config, Sensor
+from sisock.nodes.sensorhub.document import DOCUMENT
 from sisock.nodes.sensorhub.intake import Intake, Row
 from sisock.nodes.sensorhub.listening import Channel, Listener, Stream
 from sisock.nodes.sensorhub.refused import Refused
 from sisock.nodes.sensorhub.source import Reading
+from sisock.openapi import offer
 
 PORT = 5005
 # Raw readings that are read together.
@@ -78,10 +80,7 @@ class SensorHub(DataNode):
             self.listeners.append(Stream(url, self.config.stream, self.config.group, me, self.intake, refused))
         for listener in self.listeners:
             listener.start()
-        app = application()
-        add_routes(app, self)
-        add_health(app, self._metrics(), self._how)
-        blockingCallFromThread(reactor, self.face.listen, app)
+        blockingCallFromThread(reactor, self.face.listen, self.application())
 
     def stop(self) -> None:
         """Listens no more, and stores what was taken."""
@@ -92,6 +91,14 @@ class SensorHub(DataNode):
             listener.stop()
         self.intake.stop()
         blockingCallFromThread(reactor, self.face.close)
+
+    def application(self) -> Any:
+        """What it answers over HTTP."""
+        app = application()
+        add_routes(app, self)
+        add_health(app, self._metrics(), self._how)
+        offer(app, DOCUMENT)
+        return app
 
     # For the intake
 

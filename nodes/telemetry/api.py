@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Events that are encoded at a time.
 PAGE = 5_000
+# Stands for a / in a segment of a path: no name has it.
+SLASH = "\x1f"
 
 
 class UnknownRobot(SisockError, LookupError):
@@ -46,13 +48,14 @@ def add_routes(app: Klein, reports: Reports) -> None:
         return reply(request, [_robot(robot) for robot in tuple(reports.robots.values()) if robot.timestamp is not None])
 
     def one(request: Any, name: str) -> bytes:
+        name = name.replace(SLASH, "/")
         robot = reports.robots.get(name)
         if robot is None or robot.timestamp is None:
             raise UnknownRobot(f"no robot {name!r:.80} has reported yet. /api/robots lists those that have.")
         return reply(request, _robot(robot))
 
     async def events(request: Any, name: str) -> bytes:
-        start, end = _window(request)
+        name, (start, end) = name.replace(SLASH, "/"), _window(request)
         request.setHeader(b"Content-Type", b"application/json; charset=utf-8")
         request.setHeader(b"Cache-Control", b"no-store")
         pages = reports.events(name, start, end, PAGE) if name in reports.robots else iter(())
@@ -67,7 +70,7 @@ def add_routes(app: Klein, reports: Reports) -> None:
         return b"" if gone else (b"[]" if before == b"[" else b"]")
 
     async def odometer(request: Any, name: str) -> bytes:
-        start, end = _window(request)
+        name, (start, end) = name.replace(SLASH, "/"), _window(request)
         robot = reports.robots.get(name)
         if robot is None:
             way = 0.0

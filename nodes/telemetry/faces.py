@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.resource import WebSocketResource
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
 
-from sisock.doors import LOOPBACK, Door, caller_of
-from sisock.errors import NotAuthorized, SetupError
-from sisock.home import Home, is_loopback
-from sisock.http import application, listen, reply, reply_error
-from sisock.nodes.telemetry.api import add_routes
+from sisock.doors import Door, caller_of
+from sisock.errors import NotAuthorized
+from sisock.faces import Face
+from sisock.http import application, reply_error
+from sisock.metrics import Health, Metrics
+from sisock.metrics import add_routes as add_metrics
+from sisock.nodes.telemetry.api import SLASH, add_routes
+from sisock.nodes.telemetry.document import DOCUMENT
 from sisock.nodes.telemetry.upstream import UpstreamFactory
+from sisock.openapi import offer
 
 if TYPE_CHECKING:
+    from klein import Klein
+
     from sisock.nodes.telemetry.intake import Answer
     from sisock.nodes.telemetry.node import Telemetry
 
@@ -24,59 +29,59 @@ PORT = 8000
 
 
 class Faces:
-    """The port of the telemetry. Who may come, access.toml says under `[face.telemetry]`; on loopback alone, everybody."""
+    """The port of the telemetry, which both faces share."""
 
     def __init__(self, node: Telemetry) -> None:
         self._node = node
-        self._port: Any = None
-        self._door: Door | None = None
+        self._face = Face(node.name, PORT)
         self.upstream: UpstreamFactory | None = None
 
     @property
     def address(self) -> str:
         """Where it listens."""
-        return f"http://localhost:{self._port.getHost().port}"
+        return self._face.address
 
-    def listen(self) -> None:
-        """Begins to listen; PortTaken if another program does, SetupError beyond this machine, where no TLS protects it."""
-        host, port = os.environ.get("SISOCK_TELEMETRY_HOST", "127.0.0.1"), os.environ.get("SISOCK_TELEMETRY_PORT", str(PORT))
-        if not port.isdecimal() or int(port) > 65535:
-            raise SetupError(f"SISOCK_TELEMETRY_PORT={port} in the environment is no port number")
-        if not is_loopback(host) and os.environ.get("SISOCK_TELEMETRY_INSECURE", "0") in ("", "0"):
-            raise SetupError(
-                f"the telemetry on {host} would send tokens and data in the clear. Put it behind a TLS proxy on this machine, "
-                "or set SISOCK_TELEMETRY_INSECURE=1 if the network is trusted."
-            )
-        home = Home.default()
-        self.upstream = UpstreamFactory(self._node.intake)
+    def application(self) -> Klein:
+        """The HTTP API."""
         app = application()
         add_routes(app, self._node)
-        app.route("/healthz", methods=["GET"])(self._healthz)
-        self._door = Door.of(home, self._node.name, default=LOOPBACK if is_loopback(host) else ())
-        self._port = listen(_Both(app.resource(), self.upstream, self._door, self._node.name), host, int(port), door=self._door)
-        home.tell_face(self._node.name, self.address)
+        add_metrics(app, self._metrics(), self._health)
+        offer(app, DOCUMENT)
+        return app
 
-    def close(self) -> None:
+    def listen(self) -> None:
+        """Begins to listen; PortTaken if another program does, SetupError where it may not."""
+        self.upstream = UpstreamFactory(self._node.intake)
+        self._face.listen(_Both(self.application().resource(), self.upstream, self._face.door, self._node.name))
+
+    def close(self) -> Deferred[Any]:
         """Listens no more."""
-        if self._port is not None:
-            stopped = self._port.stopListening()
-            if stopped is not None:
-                stopped.addErrback(lambda failure: failure.trap(CannotListenError))
         if self.upstream is not None:
             self.upstream.close()
-        if self._door is not None:
-            self._door.close()
+        return self._face.close()
 
     def answered(self, answers: list[Answer]) -> None:
         """Tells senders what is stored."""
         if self.upstream is not None:
             self.upstream.answered(answers)
 
-    def _healthz(self, request: Any) -> bytes:
-        problem = self._node.intake.problem
-        if problem is not None:
-            return reply(request, {"status": "waits for the store", "problem": problem}, 503)
-        return reply(request, {"status": "ok"})
+    def _health(self) -> Health:
+        intake = self._node.intake
+        told = {"stored": intake.stored, "dropped": intake.dropped, "waiting": intake.waiting}
+        upstream = self.upstream
+        if upstream is not None:
+            told |= {"refused": upstream.counts.errors, "connections": len(upstream.open)}
+        return Health(None if intake.problem is None else f"waits for the store: {intake.problem}", told)
+
+    def _metrics(self) -> Metrics:
+        intake, metrics = self._node.intake, Metrics("telemetry")
+        metrics.counter("stored", "Events that are durable", lambda: intake.stored)
+        metrics.counter("dropped", "Events that did not come after their robot's last", lambda: intake.dropped)
+        metrics.counter("refused", "Frames that were no events", lambda: self.upstream.counts.errors if self.upstream else 0)
+        metrics.gauge("waiting", "Events that wait for the store", lambda: intake.waiting)
+        metrics.gauge("connections", "Open connections of senders", lambda: len(self.upstream.open) if self.upstream else 0)
+        metrics.gauge("robots", "Robots that are known", lambda: len(self._node.robots))
+        return metrics
 
 
 class _Both(Resource):
@@ -99,6 +104,8 @@ class _Both(Resource):
         if request.path.startswith(b"/api") and not caller_of(request).may("read", self._node):
             return reply_error(request, 403, NotAuthorized.uri, f"this caller may not read the node {self._node!r}")
         if request.path != b"/upstream":
+            # What was sent as %2F belongs to a name; Klein joins the segments again.
+            request.postpath = [part.replace(b"/", SLASH.encode()) for part in request.postpath]
             return self._api.render(request)
         if not self._door.policy.knows_origin(request):
             return reply_error(request, 403, "bad_origin", "pages of the request's Origin may not do this here.")

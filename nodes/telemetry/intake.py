@@ -62,6 +62,8 @@ class Intake:
     def __init__(self, keeper: Keeper, robots: dict[str, Robot], answered: Callable[[list[Answer]], None]) -> None:
         self.robots = robots
         self.problem: str | None = None
+        # Events that are durable, and those that did not come after their robot's last.
+        self.stored = self.dropped = 0
         self._keeper, self._answered = keeper, answered
         self._waiting: dict[str, _Rows] = {}
         self._answers: list[Answer] = []
@@ -86,6 +88,11 @@ class Intake:
         """Whether more wait than should."""
         return self._count >= MAX_WAITING
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for the store."""
+        return self._count
+
     def take(self, event: Event, answer: Answer) -> None:
         """Takes an event; `answer` is told of after its commit. One that does not come after its robot's last is dropped."""
         robot = self.robots.get(event.robot)
@@ -93,6 +100,7 @@ class Intake:
             self._keeper.meet(event.robot)
             robot = self.robots[event.robot] = Robot(event.robot)
         moved = robot.move(event)
+        self.dropped += moved is None
         with self._changed:
             if moved is not None:
                 rows = self._waiting.setdefault(event.robot, _Rows())
@@ -116,6 +124,7 @@ class Intake:
                 count = self._count
             if not self._store({robot: rows.block(robot) for robot, rows in waiting.items()}):
                 return
+            self.stored += sum(len(rows.t) for rows in waiting.values())
             self._answered(answers)
             with self._changed:
                 self._count -= count

@@ -8,11 +8,14 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from autobahn.twisted.util import sleep
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from sisock.certificates import Certificates
 from sisock.consumer import Consumer
@@ -26,11 +29,15 @@ from sisock.site.supervisor import PartLogs, Supervisor
 from sisock.uris import BASE_URI, REALM
 from sisock.users import BRIDGE, CONSUMER, SERVER, Role, User
 
+log = Logger()
+
 LISTENERS = ("ws", "ocs", "bridge")
 READY_WITHIN = 60.0
 # A node that takes longer, or is broken, does not keep the others from being used.
 NODES_WITHIN = 20.0
 BROKEN_AFTER = 3
+# Seconds between two looks at where nodes listen for HTTP.
+LOOK_EVERY = 1.0
 
 # Addresses that are nobody's name.
 _ANY = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
@@ -211,6 +218,8 @@ class Site:
         self.plan = plan.with_ports()
         self.home = plan.home
         self.router = Router(self.plan)
+        self._told: dict[str, str] = {}
+        self._looking = LoopingCall(self._look_at_faces)
         self.supervisor = Supervisor(PartLogs(self.home.logs), self._part_started)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("WAMP_", "CROSSBAR_"))}
         environment.update(SISOCK_HOME=str(self.home.path), PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
@@ -237,7 +246,7 @@ class Site:
 
     def run_file(self) -> Run:
         """What run.json tells of the site now."""
-        router = self.router
+        router, pids = self.router, self.supervisor.pids()
         return Run(
             ws=router.url,
             realm=self.plan.realm,
@@ -248,19 +257,39 @@ class Site:
             certificate=str(self.home.certificate) if self.plan.tls else None,
             consumer={"authid": router.consumer.authid, "secret": router.consumer.secret},
             server={"authid": router.server.authid, "secret": router.server.secret},
-            pids=self.supervisor.pids(),
+            http=self._faces(pids),
+            pids=pids,
             ended=self.supervisor.ended,
         )
 
+    def _faces(self, pids: Mapping[str, int]) -> dict[str, str]:
+        told = self.home.faces()
+        return {part: told[pid] for part, pid in pids.items() if pid in told}
+
     def _part_started(self) -> None:
-        self.home.write_run(self.run_file())
+        run = self.run_file()
+        self._told = dict(run.http)
+        self.home.write_run(run)
+
+    def _look_at_faces(self) -> None:
+        # A node's process listens some time after its start.
+        if self._faces(self.supervisor.pids()) == self._told:
+            return
+        try:
+            self._part_started()
+        except OSError as error:
+            self._told = {}
+            log.warn("run.json cannot be written, and is tried again: {error}", error=error)
 
     def start(self) -> None:
         """Starts all parts."""
         self.supervisor.startService()
+        self._looking.start(LOOK_EVERY).addErrback(lambda failure: log.failure("run.json is kept no longer", failure))
 
     async def stop(self) -> None:
         """Ends all parts."""
+        if self._looking.running:
+            self._looking.stop()
         await self.supervisor.stop()
         self.home.forget_run()
 
@@ -279,6 +308,8 @@ class Site:
             while (waited := time.monotonic() - began) < READY_WITHIN:
                 missing = await self._still_missing(consumer)
                 nodes_only = not {"router", "bridge"}.intersection(missing)
+                if not missing:
+                    self._look_at_faces()
                 if not missing or (nodes_only and (waited > NODES_WITHIN or all(map(self._is_broken, missing)))):
                     return missing
                 await sleep(0.1)

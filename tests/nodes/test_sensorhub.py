@@ -23,12 +23,15 @@ from sisock.consumer import Consumer
 from sisock.errors import SetupError
 from sisock.home import Home
 from sisock.nodes.sensorhub import SensorHub
+from sisock.nodes.sensorhub.document import DOCUMENT
 from sisock.nodes.sensorhub.importer import bring
+from sisock.openapi import differences
 from sisock.store import Store
 from sisock.store.lasting import LastingHistory
 from sisock.store.leases import Writer
 from sisock.store.migrations import downgrade, upgrade
 from sisock.testing import NodeContract
+from tests.conforming import conforms
 from tests.nodes.test_sensorhub_source import BAD, message
 from tests.plain import until
 from tests.redis_server import Redis
@@ -168,6 +171,21 @@ async def test_what_is_no_reading_is_400_json_and_counted_and_nothing_dies(node,
     assert (await asked(at, "/add_rawdata/", b"x" * 2_000_000))[0] == 413
     assert (await asked(at, "/add_rawdata/"))[0] == 405
     assert (await asked(at, "/nothing"))[0] == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_api_is_what_its_document_says(router, tmp_path):
+    store = await deferToThread(Store.open, tmp_path / "api.db", tables=SensorHub.tables)
+    node = await deferToThread(hub, store)
+    service = await router.serve(node)
+    try:
+        await until(lambda: all(listener.away is None for listener in node.listeners))
+        assert (await asked(node.face.address, "/add_rawdata/", message()))[0] == 201
+        assert not differences(node.application(), DOCUMENT)
+        await conforms(node.face.address, examples=10)
+    finally:
+        await service.stop()
+        await deferToThread(store.close)
 
 
 @pytest_twisted.ensureDeferred

@@ -3,23 +3,31 @@
 import json
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import pytest_twisted
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
+from twisted.logger import formatEvent, globalLogPublisher
 
+from sisock.certificates import Certificates
 from sisock.consumer import Consumer
 from sisock.home import Home
 from sisock.nodes.telemetry import Telemetry
+from sisock.nodes.telemetry.document import DOCUMENT
+from sisock.openapi import differences
 from sisock.testing import NodeContract
+from tests.conforming import conforms
 from tests.plain import until
 from tests.test_follow import Seen
 
@@ -50,13 +58,17 @@ class Sender(WebSocketClientProtocol):
         return self.answers[before:]
 
 
-async def connect(address, headers=None):
+async def connect(address, headers=None, authority=None):
     from twisted.internet import reactor
 
     factory = WebSocketClientFactory(address.replace("http", "ws", 1) + "/upstream", headers=headers)
     factory.protocol, factory.noisy = Sender, False
     factory.ready, factory.gone = Deferred(), Deferred()
-    await HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1])).connect(factory)
+    endpoint = HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1]))
+    if authority is not None:
+        trusted = Certificate.loadPEM(authority.read_bytes())
+        endpoint = wrapClientTLS(optionsForClientTLS("localhost", trustRoot=trusted), endpoint)
+    await endpoint.connect(factory)
     return await factory.ready
 
 
@@ -65,17 +77,18 @@ async def leave(sender):
     await sender.factory.gone
 
 
-def fetch(address, path, headers=None):
+def fetch(address, path, headers=None, context=None):
     request = urllib.request.Request(address + path, headers=headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
 
 
 @pytest.fixture(autouse=True)
-def any_port(monkeypatch):
+def surroundings(monkeypatch, tmp_path):
+    monkeypatch.setenv("SISOCK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SISOCK_TELEMETRY_PORT", "0")
 
 
@@ -135,7 +148,9 @@ async def test_frames_are_answered_in_order_and_the_socket_stays(node):
     }
     assert robots[1]["updated_time"] is None
     assert node.robots["r.1"].dropped == 1
-    assert node.faces.upstream.counts.errors == 5
+    metrics = await deferToThread(lambda: urllib.request.urlopen(f"{node.faces.address}/metrics", timeout=10).read().decode())
+    for line in ("stored_total 4.0", "dropped_total 1.0", "refused_total 5.0", "waiting 0.0", "robots 2.0"):
+        assert f"sisock_telemetry_{line}\n" in metrics
 
 
 @pytest_twisted.ensureDeferred
@@ -161,8 +176,36 @@ async def test_the_http_api(node):
         code, error = await get(f"/api/robots/r/odometer?start_time={wrong}")
         assert code == 400, wrong
         assert set(error["error"]) == {"code", "message"}
-    assert (await get("/healthz")) == (200, {"status": "ok"})
+    told = {"stored": 10, "dropped": 0, "waiting": 0, "refused": 0, "connections": 0}
+    assert (await get("/healthz")) == (200, {"status": "ok", **told})
     assert (await get("/api/nothing"))[0] == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_api_is_what_its_document_says(node):
+    sender = await connect(node.faces.address)
+    await sender.tell("0,0,1000,rover", "3,4,2000,rover", "0,0,1000,%2F ü/é")
+    await leave(sender)
+    assert not differences(node.faces.application(), DOCUMENT)
+    await conforms(node.faces.address)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_is_whatever_was_sent(node):
+    names = ["a/b", "a", "a/events", "a%2Fb", "ein Röbot", "日本", "..", "x?y#z", "+ +", "/"]
+    sender = await connect(node.faces.address)
+    await sender.tell(*(f"{n},0,{t},{name}" for n, name in enumerate(names) for t in (1000, 2000)))
+    await leave(sender)
+    for n, name in enumerate(names):
+        at = f"/api/robots/{quote(name, safe='')}"
+        code, robot = await deferToThread(fetch, node.faces.address, at)
+        assert (code, robot["name"], robot["last_x"]) == (200, name, n)
+        _, events = await deferToThread(fetch, node.faces.address, f"{at}/events")
+        assert [(event["robot"], event["x"]) for event in events] == [(name, n)] * 2
+        assert await deferToThread(fetch, node.faces.address, f"{at}/odometer?start_time=0") == (
+            200,
+            {"odometer": 0.0, "robot": name},
+        )
 
 
 @pytest_twisted.ensureDeferred
@@ -214,6 +257,36 @@ async def test_a_page_of_another_origin_is_refused(node):
         await connect(node.faces.address, {"Origin": "http://evil.example"})
     code, error = await deferToThread(fetch, node.faces.address, "/api/robots", {"Host": "evil.example"})
     assert (code, error["error"]["code"]) == (403, "bad_host")
+
+
+@pytest_twisted.ensureDeferred
+async def test_over_tls_with_tokens_but_for_the_networks_that_are_named(router, monkeypatch):
+    """Beyond its machine; here a network that is none of ours stands in for one that is named."""
+    monkeypatch.setenv("SISOCK_TELEMETRY_TLS", "1")
+    rules = Home.default().rules.path
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    rules.write_text('[face.telemetry]\nwithout_token = ["192.0.2.0/24"]\n')
+    warned = []
+    globalLogPublisher.addObserver(warned.append)
+    made = Telemetry()
+    service = await router.serve(made)
+    globalLogPublisher.removeObserver(warned.append)
+    try:
+        assert any("192.0.2.0/24 comes in without a token" in str(formatEvent(event)) for event in warned)
+        address, authority = made.faces.address, Certificates(Home.default().path).authority
+        assert address.startswith("https://")
+        with pytest.raises(ConnectionError, match="401"):
+            await connect(address, None, authority)
+        user = Home.default().users.ensure("robots", "consumer")
+        token = {"Authorization": f"Bearer robots:{user.secret}"}
+        context = ssl.create_default_context(cafile=authority)
+        assert (await deferToThread(fetch, address, "/api/robots", None, context))[0] == 401
+        sender = await connect(address, token, authority)
+        assert await sender.tell("0,0,1000,r") == ["OK"]
+        await leave(sender)
+        assert (await deferToThread(fetch, address, "/api/robots/r", token, context))[0] == 200
+    finally:
+        await service.stop()
 
 
 def run(log, env):

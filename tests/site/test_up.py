@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import urllib.request
 
 import psutil
 import pytest
@@ -134,8 +135,15 @@ def test_ctrl_c_ends_everything_and_kill_9_of_up_does_too_and_a_second_up_starts
     assert not (tmp_path / "run.json").exists()
 
 
-def test_sigterm_is_ctrl_c(tmp_path):
-    up = Up(tmp_path, "--nodes", "sensors").ready()
+def test_sigterm_is_ctrl_c_and_until_then_run_json_tells_where_nodes_speak_http(tmp_path):
+    env = {"SISOCK_TELEMETRY_PORT": "0"}
+    up = Up(tmp_path, "--nodes", "sensors,telemetry", env=env).ready()
+    assert list(up.run["http"]) == ["telemetry"]
+    first = up.run["http"]["telemetry"]
+    with urllib.request.urlopen(f"{first}/healthz", timeout=10) as answer:
+        assert answer.status == 200
+    psutil.Process(up.pid("telemetry")).kill()
+    wait(lambda: up.run["http"].get("telemetry") not in (None, first))
     # One signal: at a second one it does not wait for its parts.
     assert up.stop(signal.SIGTERM) == 0
     assert not [part for part in up.tree if part.is_running() and part.status() != psutil.STATUS_ZOMBIE]
