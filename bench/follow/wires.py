@@ -168,14 +168,14 @@ class Mqtt:
 
 
 class Crowd:
-    """Subscribers of one topic that count bytes and do nothing else.
+    """Subscribers of one topic that count bytes and do nothing else; without a topic, of what they have subscribed before.
 
     Those that stay for longer than the router waits for a pong answer its pings, too, which costs looking at each frame.
     """
 
     def __init__(self, clients, topic, *, stays=False):
         self._clients, self._stays = clients, stays
-        for client in clients:
+        for client in clients if topic is not None else ():
             client.subscribe(topic)
         self._selector = selectors.EpollSelector()
         self._buffer = bytearray(CHUNK)

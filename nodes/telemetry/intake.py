@@ -25,7 +25,8 @@ MAX_WAITING = 50_000
 
 COLUMNS = ("x", "y", "odometer", "speed")
 
-Answer = Callable[[], None]
+# Whom to tell of a commit; what it is, only those know who give it and get it back.
+Answer = Any
 
 
 class Keeper(Protocol):
@@ -94,7 +95,7 @@ class Intake:
         return self._count
 
     def take(self, event: Event, answer: Answer) -> None:
-        """Takes an event; `answer` is told of after its commit. One that does not come after its robot's last is dropped."""
+        """Takes an event; `answer` is handed on after its commit. One that does not come after its robot's last is dropped."""
         robot = self.robots.get(event.robot)
         if robot is None:
             self._keeper.meet(event.robot)
@@ -125,9 +126,10 @@ class Intake:
             if not self._store({robot: rows.block(robot) for robot, rows in waiting.items()}):
                 return
             self.stored += sum(len(rows.t) for rows in waiting.values())
-            self._answered(answers)
             with self._changed:
                 self._count -= count
+            # After that, so that who waits for room finds it.
+            self._answered(answers)
 
     def _store(self, blocks: dict[str, Block]) -> bool:
         """Stores blocks, trying again what is refused; False if they cannot be stored any more."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sisock.errors import InvalidArgument
 
 # What a name may take of a URI and of a log's line.
 MAX_NAME = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # The end of the year 9999, in milliseconds: what ISO 8601 can say.
 MAX_TIMESTAMP = 253_402_300_799_999
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A robot was at (x, y), in metres, at a time in whole milliseconds."""
 
     robot: str
@@ -37,7 +39,7 @@ def parse(frame: str) -> Event:
     if not (text.isascii() and text.isdigit()) or len(text) > 16 or int(text) > MAX_TIMESTAMP:
         raise InvalidArgument(f"timestamp is a whole number of milliseconds, 0 or more, not {text!r:.40}")
     name = parts[3]
-    if not 1 <= len(name) <= MAX_NAME or any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name):
+    if not 1 <= len(name) <= MAX_NAME or _CONTROL.search(name):
         raise InvalidArgument(f"a robot's name has 1 to {MAX_NAME} characters, none of them control characters")
     return Event(name, x, y, int(text))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +17,8 @@ log = Logger()
 # A frame is a few dozen bytes; frames that wait for their answer on one socket; an answer's bytes.
 MAX_FRAME = 4096
 MAX_UNANSWERED = 1000
-OK, ERR = b"OK", b"ERR"
+# The answers, framed: text, without a mask (RFC 6455, 5.2).
+OK, ERR = b"\x81\x02OK", b"\x81\x03ERR"
 
 PING_EVERY = 20.0
 PING_WITHIN = 20.0
@@ -26,11 +26,9 @@ PING_WITHIN = 20.0
 
 @dataclass
 class Counts:
-    """What came in: frames stored or dropped, and those that were not understood, with the newest of them."""
+    """The frames that were not understood, and why the newest of them were not."""
 
-    frames: int = 0
     errors: int = 0
-    connections: int = 0
     reasons: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
 
@@ -41,8 +39,8 @@ class Taker(Protocol):
     def full(self) -> bool:
         """Whether senders should wait."""
 
-    def take(self, event: Event, answer: Callable[[], None]) -> None:
-        """Takes one."""
+    def take(self, event: Event, sender: Upstream) -> None:
+        """Takes one of this connection."""
 
 
 class Upstream(WebSocketServerProtocol):
@@ -52,55 +50,69 @@ class Upstream(WebSocketServerProtocol):
 
     def onOpen(self) -> None:  # noqa: N802
         """Counts the connection."""
-        # What each frame in order is to be answered; None as long as it is not known.
-        self._replies: deque[list[bytes | None]] = deque()
+        # How many OKs are owed; between two numbers stands an ERR, which waits for its turn.
+        self._owed = deque([0])
+        self.unanswered = 0
         self._paused = False
-        self.factory.counts.connections += 1
         self.factory.open.add(self)
+
+    def onMessageEnd(self) -> None:  # noqa: N802
+        """Takes a frame, without what Autobahn does for listeners that nobody has here."""
+        if not self.failedByMe:
+            self.onMessage(b"".join(self.message_data), self.message_is_binary)
+        self.message_data = None
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
         """Takes a frame."""
-        reply: list[bytes | None] = [None]
-        self._replies.append(reply)
-        counts = self.factory.counts
+        self.unanswered += 1
+        factory = self.factory
         try:
             if isBinary:
                 raise InvalidArgument("a frame is text")
             event = parse(payload.decode())
         except (InvalidArgument, UnicodeDecodeError) as error:
-            counts.errors += 1
-            counts.reasons.append(str(error))
-            reply[0] = ERR
-            self.flush()
-            return
-        counts.frames += 1
-
-        def answer() -> None:
-            reply[0] = OK
-
-        self.factory.touched.add(self)
-        self.factory.taker.take(event, answer)
-        if not self._paused and (len(self._replies) > MAX_UNANSWERED or self.factory.taker.full):
+            factory.counts.errors += 1
+            factory.counts.reasons.append(str(error))
+            self._owed.append(0)
+            self.answer(0)
+        else:
+            self._owed[-1] += 1
+            factory.taker.take(event, self)
+        if not self._paused and (self.unanswered > MAX_UNANSWERED or factory.taker.full):
             # Whoever sends faster than the disk takes it has to wait.
             self._paused = True
+            factory.paused.add(self)
             self.transport.pauseProducing()
 
-    def flush(self) -> None:
-        """Sends the answers that are known, in the order of the frames."""
-        replies = self._replies
-        while replies and (reply := replies[0][0]) is not None:
-            replies.popleft()
-            if self.state == self.STATE_OPEN:
-                self.sendMessage(reply)
-        if self._paused and len(replies) < MAX_UNANSWERED // 2 and not self.factory.taker.full:
-            self._paused = False
-            self.transport.resumeProducing()
+    def answer(self, stored: int) -> None:
+        """Answers so many frames that are stored by now, and those that were not understood, in the order they came."""
+        owed, said = self._owed, []
+        while True:
+            now = min(stored, owed[0])
+            said.append(OK * now)
+            stored -= now
+            owed[0] -= now
+            self.unanswered -= now
+            if owed[0] or len(owed) == 1:
+                break
+            owed.popleft()
+            said.append(ERR)
+            self.unanswered -= 1
+        if self.state == self.STATE_OPEN:
+            self.sendData(b"".join(said))
+
+    def go_on(self) -> bool:
+        """Reads again, where it had to wait, as soon as it need not; says whether it does."""
+        if self.unanswered >= MAX_UNANSWERED // 2 or self.factory.taker.full:
+            return False
+        self._paused = False
+        self.transport.resumeProducing()
+        return True
 
     def onClose(self, wasClean: bool, code: int, reason: str) -> None:  # noqa: N802, N803
         """Forgets the connection; what it sent is stored all the same."""
-        if self in self.factory.open:
-            self.factory.open.discard(self)
-            self.factory.counts.connections -= 1
+        self.factory.open.discard(self)
+        self.factory.paused.discard(self)
 
 
 class UpstreamFactory(WebSocketServerFactory):
@@ -114,7 +126,7 @@ class UpstreamFactory(WebSocketServerFactory):
         self.taker = taker
         self.counts = Counts()
         self.open: set[Upstream] = set()
-        self.touched: set[Upstream] = set()
+        self.paused: set[Upstream] = set()
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_FRAME,
             maxMessagePayloadSize=MAX_FRAME,
@@ -124,15 +136,12 @@ class UpstreamFactory(WebSocketServerFactory):
             tcpNoDelay=True,
         )
 
-    def answered(self, answers: list[Callable[[], None]]) -> None:
-        """Answers frames that are stored; belongs to the reactor's thread."""
-        for answer in answers:
-            answer()
-        touched, self.touched = self.touched, set()
-        for connection in touched:
-            connection.flush()
-            if connection._replies:
-                self.touched.add(connection)
+    def answered(self, senders: list[Upstream]) -> None:
+        """Answers frames that are stored, of each the connection that sent it; belongs to the reactor's thread."""
+        for connection, count in Counter(senders).items():
+            connection.answer(count)
+        for connection in [one for one in self.paused if one.go_on()]:
+            self.paused.discard(connection)
 
     def close(self) -> None:
         """Ends all connections."""

@@ -92,6 +92,11 @@ def surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("SISOCK_TELEMETRY_PORT", "0")
 
 
+class Nobody:
+    def answer(self, stored):
+        """Nobody hears it."""
+
+
 class TestTelemetry(NodeContract):
     node = Telemetry
 
@@ -104,7 +109,7 @@ class TestTelemetry(NodeContract):
                 from sisock.nodes.telemetry.source import Event
 
                 for t in range(1, 5):
-                    reactor.callFromThread(self.intake.take, Event("rover", float(t), 0.0, 1_700_000_000_000 + t), lambda: None)
+                    reactor.callFromThread(self.intake.take, Event("rover", float(t), 0.0, 1_700_000_000_000 + t), Nobody())
 
         return Reporting()
 
