@@ -65,11 +65,12 @@ test: setup $(REDIS) $(PROMETHEUS) $(SCHEMATHESIS) ## Run every test.
 soak: setup $(REDIS) $(PROMETHEUS) $(SCHEMATHESIS) ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m soak --timeout 3600 -rP
 
-bench: setup $(REDIS) ## Measure the store, following, served tables and PromQL beside their baselines, 14 minutes; writes build/bench*.json.
+bench: setup $(REDIS) ## Measure the store, following, nodes, served tables and PromQL beside their baselines, 18 minutes; writes build/bench*.json.
 	@mkdir -p build
 	$(BIN)/python -m bench.store --json build/bench.json $(ARGS)
 	$(BIN)/python -m bench.follow --json build/bench-follow.json $(ARGS)
 	$(BIN)/python -m bench.readings --json build/bench-readings.json $(ARGS)
+	$(BIN)/python -m bench.robots --json build/bench-robots.json $(ARGS)
 	$(BIN)/python -m bench.serve --json build/bench-serve.json $(ARGS)
 	$(BIN)/python -m bench.promql --json build/bench-promql.json $(ARGS)
 

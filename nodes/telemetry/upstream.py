@@ -59,8 +59,8 @@ class Upstream(WebSocketServerProtocol):
     def onMessageEnd(self) -> None:  # noqa: N802
         """Takes a frame, without what Autobahn does for listeners that nobody has here."""
         if not self.failedByMe:
-            self.onMessage(b"".join(self.message_data), self.message_is_binary)
-        self.message_data = None
+            self.onMessage(b"".join(self.message_data or ()), self.message_is_binary)
+        self.message_data: list[bytes] | None = None
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
         """Takes a frame."""

@@ -1,6 +1,8 @@
 """The telemetry as its old clients meet it: plain WebSocket and HTTP clients; and as a node like any other."""
 
+import csv
 import json
+import os
 import random
 import signal
 import ssl
@@ -26,6 +28,7 @@ from sisock.home import Home
 from sisock.nodes.telemetry import Telemetry
 from sisock.nodes.telemetry.document import DOCUMENT
 from sisock.openapi import differences
+from sisock.store import Store
 from sisock.testing import NodeContract
 from tests.conforming import conforms
 from tests.plain import until
@@ -352,3 +355,44 @@ async def test_every_ok_is_there_after_a_kill(router, tmp_path):
         await sender.factory.gone
         assert set(sender.answers) == {"OK"}
         acknowledged += len(sender.answers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_robots_are_moved_over_as_the_how_to_says(router, tmp_path):
+    """Odometers go on where the old system's events end."""
+    rows = [(f"r/{n}", t * 0.3 + n, 0.0, 1_700_000_000_001 + t * 100) for t in range(2500) for n in range(2)]
+    rows.insert(100, ("r/0", 99.0, 99.0, 1_600_000_000_000))
+    with (tmp_path / "events.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("robot", "x", "y", "timestamp"), *rows])
+    env = {**os.environ, "PATH": f"{Path(SISOCK).parent}:/usr/bin:/bin", "SISOCK_STORE": str(tmp_path / "h.db")}
+    script = Path(__file__).parents[2] / "docs" / "how-to" / "move_robots.py"
+
+    def move():
+        how = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True}
+        made = subprocess.run([sys.executable, script, "events.csv", "robots"], **how)
+        assert made.stderr == "2 robots; 1 events did not come after their robot's last and are left out.\n"
+        done = subprocess.run(["sh"], input=made.stdout, **how)
+        assert done.returncode == 0, done.stderr
+
+    await deferToThread(move)
+    with Store.open(tmp_path / "h.db") as store:
+        made = Telemetry()
+        made.history = store.node("telemetry")
+        service = await router.serve(made)
+        try:
+            for n in range(2):
+                _, robot = await deferToThread(fetch, made.faces.address, f"/api/robots/r%2F{n}")
+                assert robot["odometer"] == pytest.approx(2499 * 0.3, abs=1e-9)
+                assert robot["created_time"] == "2023-11-14T22:13:20.001Z"
+            sender = await connect(made.faces.address)
+            last = 1_700_000_000_001 + 2499 * 100
+            assert await sender.tell(f"{2499 * 0.3},4,{last + 500},r/0") == ["OK"]
+            await leave(sender)
+            at = "/api/robots/r%2F0"
+            assert (await deferToThread(fetch, made.faces.address, at))[1]["odometer"] == pytest.approx(2499 * 0.3 + 4)
+            window = f"?start_time={last - 1000}&end_time={last + 500}"
+            _, way = await deferToThread(fetch, made.faces.address, f"{at}/odometer{window}")
+            assert way["odometer"] == pytest.approx(3.0 + 4.0)
+            assert len((await deferToThread(fetch, made.faces.address, f"{at}/events"))[1]) == 2501
+        finally:
+            await service.stop()
