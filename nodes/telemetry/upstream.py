@@ -14,8 +14,9 @@ from sisock.nodes.telemetry.source import Event, parse
 
 log = Logger()
 
-# A frame is a few dozen bytes; frames that wait for their answer on one socket; an answer's bytes.
-MAX_FRAME = 4096
+# An event is a few dozen bytes. What is longer is answered ERR, but beyond this the connection is closed (1009).
+MAX_FRAME = 65_536
+# Frames that wait for their answer on one socket.
 MAX_UNANSWERED = 1000
 # The answers, framed: text, without a mask (RFC 6455, 5.2).
 OK, ERR = b"\x81\x02OK", b"\x81\x03ERR"
@@ -134,6 +135,8 @@ class UpstreamFactory(WebSocketServerFactory):
             autoPingTimeout=PING_WITHIN,
             openHandshakeTimeout=10,
             tcpNoDelay=True,
+            # A frame that is no UTF-8 is answered like all that are not understood.
+            utf8validateIncoming=False,
         )
 
     def answered(self, senders: list[Upstream]) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 import pytest_twisted
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
@@ -24,11 +24,14 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from sisock.certificates import Certificates
 from sisock.consumer import Consumer
+from sisock.errors import StoreAway
 from sisock.home import Home
-from sisock.nodes.telemetry import Telemetry
+from sisock.nodes.telemetry import Telemetry, intake
 from sisock.nodes.telemetry.document import DOCUMENT
 from sisock.openapi import differences
 from sisock.store import Store
+from sisock.store.lasting import LastingHistory
+from sisock.store.leases import Writer
 from sisock.testing import NodeContract
 from tests.conforming import conforms
 from tests.plain import until
@@ -162,6 +165,50 @@ async def test_frames_are_answered_in_order_and_the_socket_stays(node):
 
 
 @pytest_twisted.ensureDeferred
+async def test_every_bad_frame_is_answered_err_in_its_turn_and_the_socket_stays(node):
+    bad = [
+        "",
+        ",,,",
+        "x,0,1,r",
+        "0,inf,1,r",
+        "-inf,0,1,r",
+        "0,nan,1,r",
+        "0,0,-1,r",
+        "0,0,1.5,r",
+        "0,0,1e3,r",
+        "0,0,1,",
+        "0,0,1,r,s",
+    ]
+    bad += [b"0,0,1,r", "0,0,1," + "n" * 60_000, "0,0,99999999999999999999,r", "0,0,1,a\nb"]
+    sender = await connect(node.faces.address)
+    for t, frame in enumerate(bad):
+        assert await sender.tell(f"0,0,{t},r", frame, frame, f"0,0,{t},s") == ["OK", "ERR", "ERR", "OK"], frame
+    # Text that is no UTF-8, which this client would not send by itself.
+    before = len(sender.answers)
+    sender.sendFrame(opcode=1, payload=b"0,0,1000,\xff\xfe")
+    sender.sendMessage(b"0,0,1000,r")
+    await until(lambda: sender.answers[before:] == ["ERR", "OK"])
+    await leave(sender)
+    assert node.faces.upstream.counts.errors == 2 * len(bad) + 1
+    assert len(node.faces.upstream.counts.reasons) == 20, "the newest are kept"
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_too_many_wait_senders_wait_and_all_is_answered(node, monkeypatch):
+    monkeypatch.setattr(intake, "MAX_WAITING", 10)
+    senders = [await connect(node.faces.address) for _ in range(3)]
+    told = await gather([sender.tell(*(f"{t},0,{t},{n}" for t in range(1000))) for n, sender in enumerate(senders)])
+    assert told == [["OK"] * 1000] * 3
+    assert not node.faces.upstream.paused
+    for sender in senders:
+        await leave(sender)
+
+
+async def gather(coroutines):
+    return [outcome for _, outcome in await DeferredList([ensureDeferred(one) for one in coroutines], fireOnOneErrback=True)]
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_http_api(node):
     sender = await connect(node.faces.address)
     await sender.tell(*(f"{t},0,{t * 1000},r" for t in range(10)))
@@ -178,7 +225,12 @@ async def test_the_http_api(node):
     assert (await get("/api/robots/r/events?start_time=4000&end_time=2000")) == (code, events), "start after end is swapped"
     assert len((await get("/api/robots/r/events?start_time=8000"))[1]) == 2
     assert len((await get("/api/robots/r/events"))[1]) == 10
-    for window, way in (("", 9.0), ("?start_time=2000&end_time=5000", 3.0), ("?start_time=2500&end_time=2600", 0.0)):
+    for window, way in (
+        ("", 9.0),
+        ("?start_time=2000&end_time=5000", 3.0),
+        ("?start_time=2000&end_time=2000", 0.0),
+        ("?start_time=2500&end_time=2600", 0.0),
+    ):
         assert (await get(f"/api/robots/r/odometer{window}")) == (200, {"odometer": way, "robot": "r"})
     for wrong in ("x", "-1", "1.5", "1e3", "99999999999999999999", ""):
         code, error = await get(f"/api/robots/r/odometer?start_time={wrong}")
@@ -320,41 +372,103 @@ async def test_where_rules_are_the_api_shows_robots_only_to_those_who_may_read_t
     await leave(sender)
 
 
-@pytest_twisted.ensureDeferred
-async def test_every_ok_is_there_after_a_kill(router, tmp_path):
-    """kill -9 at any moment under load: what was answered OK is there afterwards, once."""
+ROBOTS = 5
+
+
+async def killed_again_and_again(router, tmp_path, kills):
+    """kill -9 at any moment under load: what was answered OK is there afterwards, once, and odometers go on."""
     env = {
         "SISOCK_HOME": str(router.home.path),
         "SISOCK_TELEMETRY_PORT": "0",
         "PATH": "/usr/bin:/bin",
         "SISOCK_STORE": str(tmp_path / "h.db"),
     }
-    acknowledged = 0
+    answered = [0] * ROBOTS
     chance = random.Random(3)
-    for start in range(3):
+    for start in range(kills + 1):
         process = run(tmp_path / f"{start}.log", env)
         try:
             address = await until(lambda pid=process.pid: Home(router.home.path).face("telemetry", pid), 30)
-            _, robots = await deferToThread(fetch, address, "/api/robots")
-            there = {robot["name"]: robot for robot in robots}
-            if acknowledged:
-                events = (await deferToThread(fetch, address, "/api/robots/r/events"))[1]
-                times = [event["timestamp"] for event in events]
-                assert times == sorted(set(times))
-                assert times[:acknowledged] == list(range(acknowledged)), "what was acknowledged is there"
-                assert there["r"]["odometer"] == pytest.approx(len(times) - 1)
-                acknowledged = len(times)
-            sender = await connect(address)
-            for t in range(acknowledged, acknowledged + 2000):
-                sender.sendMessage(f"{t},0,{t},r".encode())
-            wanted = chance.randrange(50, 1500)
-            await until(lambda sender=sender, wanted=wanted: len(sender.answers) >= wanted, 20)
+            for n in range(ROBOTS):
+                times = [event["timestamp"] for event in (await deferToThread(fetch, address, f"/api/robots/{n}/events"))[1]]
+                # Each frame is a metre on and a millisecond later, so none is missing and none is there twice.
+                assert times == list(range(len(times)))
+                assert len(times) >= answered[n], "what was answered is there"
+                way = (await deferToThread(fetch, address, f"/api/robots/{n}/odometer"))[1]["odometer"]
+                assert way == max(0, len(times) - 1)
+                answered[n] = len(times)
+            if start == kills:
+                return
+            senders = [await connect(address) for _ in range(ROBOTS)]
+            for n, sender in enumerate(senders):
+                for t in range(answered[n], answered[n] + 2000):
+                    sender.sendMessage(f"{t},0,{t},{n}".encode())
+            wanted = chance.randrange(50, 1500 * ROBOTS)
+            await until(lambda senders=senders, wanted=wanted: sum(len(one.answers) for one in senders) >= wanted, 20)
         finally:
             process.send_signal(signal.SIGKILL)
             await deferToThread(process.wait)
-        await sender.factory.gone
-        assert set(sender.answers) == {"OK"}
-        acknowledged += len(sender.answers)
+        for n, sender in enumerate(senders):
+            await sender.factory.gone
+            assert set(sender.answers) <= {"OK"}
+            answered[n] += len(sender.answers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_ok_is_there_after_a_kill(router, tmp_path):
+    await killed_again_and_again(router, tmp_path, 2)
+
+
+@pytest.mark.soak
+@pytest_twisted.ensureDeferred
+async def test_every_ok_is_there_after_many_kills(router, tmp_path):
+    await killed_again_and_again(router, tmp_path, 40)
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_the_database_is_away_what_is_answered_is_kept_over_a_restart(server, router, tmp_path):
+    def begin(start):
+        made = Telemetry()
+        made.history = LastingHistory(server.address, "telemetry", Writer("me", start), tmp_path / "box", retry=0.1)
+        return made
+
+    async def asked(node, path):
+        return await deferToThread(fetch, node.faces.address, path)
+
+    node = await deferToThread(begin, 1)
+    service = await router.serve(node)
+    sender = await connect(node.faces.address)
+    assert await sender.tell("0,0,1000,r", "3,4,2000,r") == ["OK", "OK"]
+    await deferToThread(server.kill)
+    assert set(await sender.tell(*(f"3,{t},{t * 1000},r" for t in range(5, 50)))) == {"OK"}
+    assert (await asked(node, "/api/robots/r"))[1]["odometer"] == 5.0 + 45.0
+    code, error = await asked(node, "/api/robots/r/events")
+    assert (code, error["error"]["code"]) == (503, "sisock.error.store_away")
+    await leave(sender)
+    await service.stop()
+    await deferToThread(node.history.close)
+    node = await deferToThread(begin, 2)
+    with pytest.raises(StoreAway):
+        # Without its history it does not know how far robots have come, so it takes nothing yet.
+        await deferToThread(node.start)
+    await deferToThread(node.history.close)
+    await deferToThread(server.start)
+
+    node = await deferToThread(begin, 3)
+    service = await router.serve(node)
+    try:
+        sender = await connect(node.faces.address)
+        assert await sender.tell("3,50,50000,r") == ["OK"]
+        await leave(sender)
+        code, robot = await asked(node, "/api/robots/r")
+        assert (robot["odometer"], robot["created_time"]) == (5.0 + 46.0, "1970-01-01T00:00:01.000Z")
+        code, events = await asked(node, "/api/robots/r/events")
+        assert [event["timestamp"] for event in events] == [t * 1000 for t in (1, 2, *range(5, 51))]
+        window = "/api/robots/r/odometer?start_time=1000&end_time=50000"
+        assert (await asked(node, window))[1]["odometer"] == 5.0 + 46.0
+    finally:
+        await service.stop()
+        await deferToThread(node.history.close)
 
 
 @pytest_twisted.ensureDeferred
