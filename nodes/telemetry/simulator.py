@@ -7,12 +7,15 @@ import random
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import click
+from autobahn.twisted.util import sleep
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.task import LoopingCall
 
 from sisock.errors import SetupError
@@ -20,6 +23,8 @@ from sisock.home import Home
 
 HALL = 40.0
 SPEED = 1.2
+# Seconds that the end waits for the last answers.
+PATIENCE = 2.0
 
 
 @dataclass
@@ -63,12 +68,15 @@ class _Reporter(WebSocketClientProtocol):
 
 
 class Fleet:
-    """Robots that report over some connections; counts what is answered."""
+    """Robots that report over some connections; counts what is answered. `authority` is the file that wss is known by."""
 
-    def __init__(self, url: str, count: int, rate: float, connections: int, seed: int | None = None) -> None:
+    def __init__(
+        self, url: str, count: int, rate: float, connections: int, seed: int | None = None, authority: Path | None = None
+    ) -> None:
         self._chance = random.Random(seed)  # noqa: S311  nothing here is secret
         at = self._chance.uniform
         self._walkers = [Walker(f"robot-{n:03d}", at(0, HALL), at(0, HALL), at(-math.pi, math.pi)) for n in range(count)]
+        self._authority = authority
         self._url, self._rate, self._wanted = url, rate, max(1, min(connections, count))
         self.connections: list[Any] = []
         self.sent = self.stored = self.refused = 0
@@ -77,23 +85,34 @@ class Fleet:
 
     def start(self) -> None:
         """Connects, and reports from then on."""
-        from urllib.parse import urlsplit
-
         from twisted.internet import reactor
 
         where = urlsplit(self._url)
         factory = WebSocketClientFactory(self._url)
         factory.protocol, factory.noisy, factory.fleet = _Reporter, False, self
         for _ in range(self._wanted):
-            endpoint = HostnameEndpoint(reactor, where.hostname or "localhost", where.port or 80)
-            service = ClientService(endpoint, factory, retryPolicy=backoffPolicy(0.2, 2.0))
+            service = ClientService(self._endpoint(reactor, where), factory, retryPolicy=backoffPolicy(0.2, 2.0))
             service.startService()
             self._services.append(service)
         self._loop.start(1.0 / self._rate, now=False)
 
+    def _endpoint(self, reactor: Any, where: SplitResult) -> Any:
+        from twisted.internet.ssl import Certificate, optionsForClientTLS
+
+        name, secure = where.hostname or "localhost", where.scheme == "wss"
+        endpoint = HostnameEndpoint(reactor, name, where.port or (443 if secure else 80))
+        if not secure:
+            return endpoint
+        known = self._authority if self._authority is not None and self._authority.exists() else None
+        root = None if known is None else Certificate.loadPEM(known.read_bytes())
+        return wrapClientTLS(optionsForClientTLS(name, trustRoot=root), endpoint)
+
     async def stop(self) -> None:
-        """Ends all connections."""
+        """Waits a little for answers that are on their way, and ends all connections."""
         self._loop.stop()
+        patience = time.monotonic() + PATIENCE
+        while self.connections and self.stored + self.refused < self.sent and time.monotonic() < patience:
+            await sleep(0.02)
         for service in self._services:
             stopped = service.stopService()
             if stopped is not None:
@@ -124,10 +143,13 @@ def robots(count: int, rate: float, connections: int, url: str | None, seed: int
     """  # noqa: D301
     from sisock.cli.reacting import serve
 
-    address = Home.default().face("telemetry")
+    home = Home.default()
+    address = home.face("telemetry")
     if url is None and address is None:
         raise SetupError("no telemetry runs here. Start it with `sisock run telemetry`, or say where it is with --url.")
-    fleet = Fleet(url or f"{str(address).replace('http', 'ws', 1)}/upstream", count, rate, connections, seed)
+    # What is not of this home is known by the machine's own authorities.
+    where, authority = (url, None) if url else (f"{str(address).replace('http', 'ws', 1)}/upstream", home.certificate)
+    fleet = Fleet(where, count, rate, connections, seed, authority)
     tell = LoopingCall(lambda: _tell(fleet))
 
     async def start() -> None:

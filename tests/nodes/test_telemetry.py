@@ -28,6 +28,7 @@ from sisock.errors import StoreAway
 from sisock.home import Home
 from sisock.nodes.telemetry import Telemetry, intake
 from sisock.nodes.telemetry.document import DOCUMENT
+from sisock.nodes.telemetry.simulator import Fleet
 from sisock.openapi import differences
 from sisock.store import Store
 from sisock.store.lasting import LastingHistory
@@ -345,6 +346,23 @@ async def test_over_tls_with_tokens_but_for_the_networks_that_are_named(router, 
         assert await sender.tell("0,0,1000,r") == ["OK"]
         await leave(sender)
         assert (await deferToThread(fetch, address, "/api/robots/r", token, context))[0] == 200
+    finally:
+        await service.stop()
+
+
+@pytest.mark.parametrize("tls", ["0", "1"])
+@pytest_twisted.ensureDeferred
+async def test_robots_that_are_none_report_until_they_are_stopped(router, monkeypatch, tls):
+    monkeypatch.setenv("SISOCK_TELEMETRY_TLS", tls)
+    made = Telemetry()
+    service = await router.serve(made)
+    fleet = Fleet(made.faces.address.replace("http", "ws", 1) + "/upstream", 20, 50.0, 4, 1, Home.default().certificate)
+    try:
+        fleet.start()
+        await until(lambda: fleet.stored >= 40)
+        await fleet.stop()
+        assert (fleet.stored, fleet.refused) == (fleet.sent, 0), "the last answers are waited for"
+        assert len(made.robots) == 20
     finally:
         await service.stop()
 
