@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -76,6 +76,8 @@ class DataNode:
     """SQL tables of the node's own, which are kept beside its timelines in the store."""
     measures: ClassVar[bool] = True
     """Whether the interval of a timeline that declares none is read off its rows."""
+    procedures: Mapping[str, Callable[..., Awaitable[Any]]] = {}
+    """What else can be called, by the last part of its URI: `send`, of a node that takes messages. In the reactor's thread."""
     batch: ClassVar[float] = 0.02
     """Seconds in which blocks are gathered to be published together; the first after a pause goes at once."""
 

@@ -19,6 +19,7 @@ from sisock.errors import Busy, InvalidArgument, StoreAway, TooMuch
 from sisock.intake import Intake
 from sisock.nodes.streams.fanout import FanOut, Key, Sent
 from sisock.nodes.streams.message import Message, encode, id_field, parse, parts_of
+from sisock.nodes.streams.producers.procedure import procedure
 from sisock.nodes.streams.settings import Settings
 from sisock.router.framing import prefix
 from sisock.times import LATEST, MICROS, now
@@ -63,6 +64,7 @@ class Streams(DataNode):
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._met: set[str] = set()
         self._parts: list[Any] = []
+        self.procedures = {"send": procedure(self)}
 
     def start(self) -> None:
         """Takes up where the history ends, and listens."""

@@ -1,4 +1,4 @@
-"""Site streams as their old clients meet them: plain WebSocket subscribers and boto3 producers; and as a node like any other."""
+"""Site streams as their old clients meet them, plain WebSocket subscribers and boto3 producers; and as a node."""
 
 import json
 import urllib.error
@@ -144,19 +144,37 @@ def client(address, **more):
     return boto3.session.Session().client("sqs", endpoint_url=address, **keys, **more)
 
 
+ATTRIBUTES = {
+    "a": {"DataType": "String", "StringValue": "x"},
+    "b": {"DataType": "Binary", "BinaryValue": b"\x00\x01"},
+    "c": {"DataType": "Number", "StringValue": "1"},
+}
+
+
+@pytest.fixture(scope="module")
+def moto():
+    """Another queue that speaks as SQS does, with none of our code in it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def aws(moto):
+    return client(moto)
+
+
 @pytest_twisted.ensureDeferred
-async def test_an_unmodified_boto3_program_sends_to_our_own_endpoint(node):
+async def test_an_unmodified_boto3_program_sends_to_our_own_endpoint(node, aws):
     dome = await connect(node.faces.address, "/prod?site=dome")
 
     def program():
         sqs = client(node.faces.address)
         url = sqs.get_queue_url(QueueName="datastreamIncomingQueue-prod")["QueueUrl"]
-        attributes = {
-            "a": {"DataType": "String", "StringValue": "x"},
-            "b": {"DataType": "Binary", "BinaryValue": b"\x00\x01"},
-            "c": {"DataType": "Number", "StringValue": "1"},
-        }
-        one = sqs.send_message(QueueUrl=url, MessageBody=form("dome", "jobs", 1).decode(), MessageAttributes=attributes)
+        one = sqs.send_message(QueueUrl=url, MessageBody=form("dome", "jobs", 1).decode(), MessageAttributes=ATTRIBUTES)
         entries = [{"Id": str(n), "MessageBody": form("dome", "jobs", n).decode()} for n in (2, 3)]
         many = sqs.send_message_batch(QueueUrl=url, Entries=[*entries, {"Id": "bad", "MessageBody": "{}"}])
         errors = []
@@ -173,9 +191,11 @@ async def test_an_unmodified_boto3_program_sends_to_our_own_endpoint(node):
         return one, many, errors
 
     one, many, errors = await deferToThread(program)
-    assert len(one["MD5OfMessageBody"]) == 32
-    # What moto, whose digests AWS's own clients compare, answers to the same attributes.
-    assert one["MD5OfMessageAttributes"] == "d7d3d8b7e1e0f7d3cd2ac9ac2dbb8ba7" or True
+    url = await deferToThread(lambda: aws.create_queue(QueueName="digests")["QueueUrl"])
+    other = await deferToThread(
+        lambda: aws.send_message(QueueUrl=url, MessageBody=form("dome", "jobs", 1).decode(), MessageAttributes=ATTRIBUTES)
+    )
+    assert all(one[name] == other[name] for name in ("MD5OfMessageBody", "MD5OfMessageAttributes"))
     assert [entry["Id"] for entry in many["Successful"]] == ["2", "3"]
     assert [(entry["Id"], entry["SenderFault"], entry["Code"]) for entry in many["Failed"]] == [
         ("bad", True, "InvalidMessageContents")
@@ -189,3 +209,313 @@ async def test_an_unmodified_boto3_program_sends_to_our_own_endpoint(node):
     ]
     await until(lambda: sorted(dome.said) == [1, 2, 3])
     await dome.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_of_the_older_query_protocol(node):
+    from urllib.parse import urlencode
+    from xml.etree import ElementTree
+
+    dome = await connect(node.faces.address, "/dev?site=dome")
+    space = "{http://queue.amazonaws.com/doc/2012-11-05/}"
+
+    def ask(path, **told):
+        request = urllib.request.Request(node.faces.address + path, urlencode(told).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, ElementTree.fromstring(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, ElementTree.fromstring(error.read())
+
+    def program():
+        _, told = ask("/", Action="GetQueueUrl", QueueName="datastreamIncomingQueue-dev")
+        url = told.find(f".//{space}QueueUrl").text
+        path = url.removeprefix(node.faces.address)
+        _, one = ask(path, Action="SendMessage", MessageBody=form("dome", "t", 1).decode())
+        entry = "SendMessageBatchRequestEntry"
+        many = {f"{entry}.{n}.Id": f"<{n}>" for n in (1, 2)}
+        many |= {f"{entry}.1.MessageBody": form("dome", "t", 2).decode(), f"{entry}.2.MessageBody": "[]"}
+        many |= {f"{entry}.1.MessageAttribute.1.{key}": value for key, value in (("Name", "a"), ("Value.DataType", "String"))}
+        many[f"{entry}.1.MessageAttribute.1.Value.StringValue"] = "x"
+        return one, ask("/", Action="SendMessageBatch", QueueUrl=url, **many)[1], ask("/", Action="GetQueueUrl", QueueName="x")
+
+    one, many, (code, refused) = await deferToThread(program)
+    assert len(one.find(f".//{space}MD5OfMessageBody").text) == 32
+    assert [entry.text for entry in many.iterfind(f".//{space}SendMessageBatchResultEntry/{space}Id")] == ["<1>"]
+    assert many.find(f".//{space}MD5OfMessageAttributes") is not None
+    assert [entry.text for entry in many.iterfind(f".//{space}BatchResultErrorEntry/{space}Id")] == ["<2>"]
+    assert (code, refused.find(f".//{space}Code").text) == (400, "AWS.SimpleQueueService.NonExistentQueue")
+    await until(lambda: sorted(dome.said) == [1, 2])
+    await dome.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_queue_is_read_and_what_is_no_message_goes_to_the_dead_letters(router, moto, aws, monkeypatch):
+    from sisock.nodes.streams.producers import queue as module
+
+    monkeypatch.setattr(module, "AGAIN", 0)
+    monkeypatch.setattr(module, "POLL", 1)
+    monkeypatch.setattr(module, "PAUSE", 0.05)
+    names = {"AWS_ENDPOINT_URL_SQS": moto, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    for name, value in {**names, "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SISOCK_STREAMS_QUEUES", "prod=datastreamIncomingQueue-prod")
+    made = Streams()
+    service = await router.serve(made)
+    dome = await connect(made.faces.address, "/prod?site=dome")
+
+    def left(url):
+        told = aws.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return int(told["ApproximateNumberOfMessages"]) + int(told["ApproximateNumberOfMessagesNotVisible"])
+
+    def program():
+        # The queue comes up after its reader.
+        url, dead = (aws.create_queue(QueueName=f"datastreamIncoming{name}-prod")["QueueUrl"] for name in ("Queue", "DLQ"))
+        aws.send_message(QueueUrl=url, MessageBody='{"site": "dome"}')
+        for n in range(12):
+            aws.send_message(QueueUrl=url, MessageBody=form("dome", "weather", n).decode())
+        return url, dead
+
+    try:
+        url, dead = await deferToThread(program)
+        await until(lambda: sorted(dome.said) == list(range(12)))
+        await until(lambda: deferToThread(lambda: left(url) == 0 and left(dead) == 1), 20)
+        told = await deferToThread(lambda: aws.receive_message(QueueUrl=dead)["Messages"][0])
+        assert told["Body"] == '{"site": "dome"}'
+        assert made.errors.counts["queue"] >= 5
+        assert "topic" in made.errors.newest["queue"]
+    finally:
+        await dome.leave()
+        await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_on_the_router_sends(router, node, guests, rules):
+    from autobahn.wamp.exception import ApplicationError
+
+    dome = await connect(node.faces.address, "/prod?site=dome")
+    send = "org.simonsobservatory.consumer.streams.send"
+    camera = await guests(router.user("camera", "camera"))
+    trusted = await guests("server")
+    assert await camera.call(send, "dome", "imagedata", {"b": 1, "a": [None, "é"]})
+    assert await trusted.call(send, "dome", "jobs", 2, id="x")
+    assert await trusted.call(send, "dome", "jobs", 2, id="x")
+    await until(lambda: dome.said == [{"b": 1, "a": [None, "é"]}, 2])
+    for wrong in (("", "t", 1), ("dome", "t"), (1, "t", 1), ("dome", "t", float("nan")), ("dome", "t", 1, None, "test")):
+        with pytest.raises(ApplicationError) as told:
+            await trusted.call(send, *wrong)
+        assert told.value.error.startswith("sisock.error."), wrong
+    reader = await guests("consumer")
+    with pytest.raises(ApplicationError) as told:
+        await reader.call(send, "dome", "jobs", 1)
+    assert told.value.error == "wamp.error.not_authorized"
+    await rules(([reader.user[0]], ["streams"], ["see", "send"]))
+    assert await reader.call(send, "dome", "jobs", 3)
+    with pytest.raises(ApplicationError):
+        await camera.call(send, "dome", "jobs", 1)
+    await dome.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_topics_and_what_was_since_then_before_what_comes(node):
+    address = node.faces.address
+    for n in range(30):
+        await node.post(form("dome", ("weather", "jobs")[n % 2], n))
+    await node.post(form("other", "weather", "not ours"))
+    some, all_ = [await connect(address, f"/prod?site=dome&{query}") for query in ("topic=weather,x", "since=-1h")]
+    later = await connect(address, "/prod?site=dome&since=-1h&topic=jobs")
+    now = await connect(address, "/prod?site=dome&since=now")
+    await node.post(form("dome", "jobs", "new"))
+    await node.post(form("dome", "weather", "newer"))
+    await until(lambda: len(now.heard) == 2)
+    await until(lambda: some.said == ["newer"])
+    await until(lambda: all_.said == [*range(30), "new", "newer"])
+    assert later.said == [*range(1, 30, 2), "new"]
+    for one in (some, all_, later, now):
+        await one.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_joins_in_the_middle_misses_nothing_and_hears_nothing_twice(node, monkeypatch):
+    """While producers send without a pause, with next to nothing kept in memory, so that the history has to be read."""
+    from sisock.nodes.streams import fanout
+    from sisock.nodes.streams import node as module
+
+    monkeypatch.setattr(fanout, "RECENT", 20)
+    monkeypatch.setattr(module, "CHUNK", 500)
+    sent = 0
+
+    async def burst(count):
+        nonlocal sent
+        numbers, sent = range(sent, sent + count), sent + count
+        await node.post(b"[" + b",".join(form("dome", f"topic {n % 3}", n) for n in numbers) + b"]")
+
+    await burst(1000)
+    joined = []
+    for _ in range(8):
+        joined.append(await connect(node.faces.address, "/prod?site=dome&since=-1h"))
+        await burst(200)
+    for one in joined:
+        await until(lambda one=one: len(one.heard) >= sent)
+        assert one.said == list(range(sent))
+        await one.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_with_an_id_is_kept_once_also_after_a_restart(router, tmp_path):
+    from sisock.store.store import Store
+
+    store = Store.open(tmp_path / "h.db")
+    try:
+        for _ in range(2):
+            made = Streams()
+            made.history = store.node("streams")
+            service = await router.serve(made)
+            for _ in range(2):
+                for topic in ("jobs", "weather"):
+                    code, _ = await deferToThread(fetch, made.faces.address, "/prod", form("dome", topic, 1, id="a"))
+                    assert code == 201
+            await deferToThread(fetch, made.faces.address, "/prod", form("dome", "jobs", 2))
+            await service.stop()
+        there = made.history.read("dome/jobs", ["dome/jobs", "dome/jobs/id"], 0, 2**60)[0]
+        assert there.columns["dome/jobs"].to_list() == ["1", "2", "2"]
+        assert there.columns["dome/jobs/id"].to_list() == ["a", None, None]
+    finally:
+        store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_who_does_not_read_is_cut_off_and_counted_and_the_others_go_on(node, monkeypatch):
+    from sisock.nodes.streams import subscribers
+
+    monkeypatch.setattr(subscribers, "MAX_BACKLOG", 1 << 20)
+    good = await connect(node.faces.address, "/prod?site=dome")
+    slow = await connect(node.faces.address, "/prod?site=dome")
+    slow.transport.pauseProducing()
+    data = "x" * 200_000
+    sent = 0
+    while not node.fanout.counts.slow:
+        assert sent < 200
+        await node.post(form("dome", "imagedata", data))
+        sent += 1
+    await until(lambda: len(good.heard) == sent)
+    assert node.fanout.subscribers == 1
+    slow.transport.resumeProducing()
+    await slow.factory.gone
+    await good.leave()
+
+
+class Raw:
+    """A subscriber that costs little: it counts bytes."""
+
+    def __init__(self, address, path):
+        import socket
+
+        self.socket = socket.create_connection(("localhost", int(address.rsplit(":", 1)[1])))
+        key = "dGhlIHNhbXBsZSBub25jZQ=="
+        lines = ["GET " + path + " HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
+        self.socket.sendall("\r\n".join([*lines, f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]).encode())
+        self.file = self.socket.makefile("rb")
+        assert b" 101 " in self.file.readline()
+        while self.file.readline() != b"\r\n":
+            pass
+
+    def message(self):
+        head = self.file.read(2)
+        assert head[0] == 0x81 and head[1] < 126, head
+        return self.file.read(head[1])
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_hear_it_however_many_they_are(node):
+    made = []
+
+    def more(count):
+        made.extend(Raw(node.faces.address, "/prod?site=dome") for _ in range(count - len(made)))
+
+    try:
+        for count in (10, 11, 1000, 1001):
+            await deferToThread(more, count)
+            await until(lambda count=count: node.fanout.subscribers == count)
+            await node.post(form("dome", "jobs", count))
+            heard = await deferToThread(lambda: {one.message() for one in made})
+            assert [json.loads(text)["data"] for text in heard] == [count]
+    finally:
+        for one in made:
+            one.file.close()
+            one.socket.close()
+    await until(lambda: not node.fanout.subscribers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_streams_are_a_node_like_any_other(router, node):
+    consumer = await Consumer(router.access()).start()
+    try:
+        await node.post(form("a/b:c%", "weather", {"t": 1.50}))
+        name = "a%2Fb%3Ac%25/weather"
+        catalogue = await consumer.get_fields("streams")
+        assert {field: spec.timeline for field, spec in catalogue.fields.items()} == {name: name, f"{name}/id": name}
+        seen = Seen(consumer.follow("streams", [name], start=-60.0))
+        await until(lambda: seen.count(name) == 1)
+        await node.post(form("a/b:c%", "weather", [1]))
+        await until(lambda: seen.count(name) == 2)
+        assert seen.rows[name].columns[name].values.tolist() == ['{"t": 1.5}', "[1]"]
+    finally:
+        await consumer.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_wrong_is_said_and_counted(node):
+    for body in (b"", b"[", b"{}", b"[{}]", b'{"site":"a","topic":"t","data":NaN}', form("", "t", 1), form("a", "t\n", 1),
+                 form("a" * 255, "t", 1), form("a", "t", 1, id=""), b'{"site":"a","topic":"t","data":"\xff"}'):  # fmt: skip
+        code, error = await node.post(body)
+        assert (code, error["error"]["code"]) == (400, "sisock.error.invalid_argument"), body
+    assert node.errors.counts["http"] == 10
+    assert (await node.post(form("a", "t", 1), "/nope"))[0] == 404
+    deep = b'{"site":"a","topic":"t","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    assert (await node.post(deep))[0] == 400
+    big = form("a", "t", "x" * (1 << 20))
+    assert (await node.post(big))[0] == 400
+    assert node.history.timelines() == []
+    dome = await connect(node.faces.address, "/prod?site=dome")
+    for told in (
+        b"{",
+        b"[]",
+        b'{"action": "other"}',
+        b'{"action":"updatesubscribersite"}',
+        b'{"action":"updatesubscribersite","site":1}',
+    ):
+        dome.sendMessage(told)
+    await until(lambda: len(dome.heard) == 5)
+    assert {json.loads(text)["error"]["code"] for text in dome.heard} == {"sisock.error.invalid_argument"}
+    await node.post(form("dome", "t", 1))
+    await until(lambda: len(dome.heard) == 6)
+    await dome.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_tokens_are_asked_for_pages_show_theirs_in_the_address(node, router, rules):
+    home = Home.default()
+    home.make()
+    reader, sender = home.users.ensure("reader", "consumer"), home.users.ensure("sender", "node", "camera")
+    faces = "[face.streams]\nwithout_token = []\n[face.streams_producers]\nwithout_token = []\n"
+    home.rules.path.write_text(faces)
+    address = node.faces.address
+
+    async def closed():
+        return (await node.post(form("a", "t", 1)))[0] == 401
+
+    await until(closed)
+    with pytest.raises(ConnectionError, match="401"):
+        await connect(address, "/prod?site=dome")
+    with pytest.raises(ConnectionError, match="401"):
+        await connect(address, "/prod?site=dome&token=reader:wrong")
+    by_address = await connect(address, f"/prod?site=dome&token=reader:{reader.secret}")
+    by_header = await connect(address, "/prod?site=dome", {"Authorization": f"Bearer reader:{reader.secret}"})
+    body = form("dome", "t", 1)
+    code, error = await node.post(body, headers={"Authorization": f"Bearer reader:{reader.secret}"})
+    assert (code, error["error"]["code"]) == (403, "sisock.error.not_authorized")
+    assert (await node.post(body, headers={"Authorization": f"Bearer sender:{sender.secret}"}))[0] == 201
+    await until(lambda: by_address.said == by_header.said == [1])
+    for one in (by_address, by_header):
+        await one.leave()
