@@ -141,6 +141,9 @@ class History(Protocol):
     def timelines(self) -> list[str]:
         """Names of the timelines that have come."""
 
+    def fields(self, timeline: str) -> list[str]:
+        """Names of the fields that the timeline has had."""
+
     def position(self, timeline: str) -> Position:
         """How far the timeline has come."""
 
@@ -168,6 +171,16 @@ class Shared(Protocol):
 
     def named(self) -> None:
         """Says that this process has come by the name."""
+
+
+@runtime_checkable
+class Retaining(Protocol):
+    """A history that can be told for how long to keep rows."""
+
+    def retain(
+        self, timeline: str, keep: float | None = None, coarse_after: float | None = None, coarse_step: float | None = None
+    ) -> Future[int]:
+        """Sets how long rows are kept, in seconds."""
 
 
 class MemoryHistory:
@@ -298,6 +311,12 @@ class MemoryHistory:
         """Names of the timelines that have come."""
         with self._lock:
             return list(self._lines)
+
+    def fields(self, timeline: str) -> list[str]:
+        """Names of the fields that the timeline has had."""
+        with self._lock:
+            line = self._lines.get(timeline)
+            return list(line.join().columns) if line else []
 
     def position(self, timeline: str) -> Position:
         """How far the timeline has come."""

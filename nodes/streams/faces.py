@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.resource import WebSocketResource
-from twisted.internet.error import CannotListenError
 from twisted.internet.threads import blockingCallFromThread
 from twisted.web.resource import Resource
 
-from sisock.doors import Caller, Door, caller_of
+from sisock.doors import LOOPBACK, Caller, Door, caller_of
 from sisock.errors import NotAuthorized, SisockError
-from sisock.home import Home
-from sisock.http import Policy, application, headers_of, listen, reply, reply_error
+from sisock.faces import Face
+from sisock.home import Home, is_loopback
+from sisock.http import Policy, application, headers_of, reply, reply_error
 from sisock.nodes.streams.message import MAX_MESSAGE
 from sisock.nodes.streams.producers.http import add_routes
-from sisock.nodes.streams.settings import listening
+from sisock.nodes.streams.settings import PORT
 from sisock.nodes.streams.sqs import Endpoint
 from sisock.nodes.streams.subscribers import Asked, Subscribers, asked
 
@@ -35,28 +35,28 @@ class Faces:
 
     def __init__(self, node: Streams) -> None:
         self._node = node
-        self._port: Any = None
+        self._face = Face(node.name, PORT)
         self._doors: Doors | None = None
         self.subscribers = Subscribers(node.fanout, node.replay)
 
     @property
     def address(self) -> str:
         """Where it listens."""
-        return f"http://localhost:{self._port.getHost().port}"
+        return self._face.address
 
     def listen(self) -> None:
         """Begins to listen; PortTaken if another program does, SetupError where it would not be safe."""
-        where, home, node = listening(), Home.default(), self._node
+        node = self._node
         allow_files()
         app = application()
         app.route("/healthz", methods=["GET"])(self._healthz)
         add_routes(app, node)
-        self._doors = Doors(
-            Door.of(home, node.name, default=where.open_to), Door.of(home, f"{node.name}_producers", default=where.open_to)
+        producers = Door.of(
+            Home.default(), f"{node.name}_producers", default=LOOPBACK if is_loopback(self._face.where.host) else ()
         )
+        self._doors = Doors(self._face.door, producers)
         root = _Root(app.resource(), self.subscribers, Endpoint(node), node, self._doors)
-        self._port = listen(root, where.host, where.port, door=self._doors, max_body=MAX_BODY)
-        home.tell_face(node.name, self.address)
+        self._face.listen(root, door=self._doors, max_body=MAX_BODY)
 
     def stop(self) -> None:
         """Listens no more; called in a thread."""
@@ -64,14 +64,11 @@ class Faces:
 
         blockingCallFromThread(reactor, self._close)
 
-    def _close(self) -> None:
-        if self._port is not None:
-            stopped = self._port.stopListening()
-            if stopped is not None:
-                stopped.addErrback(lambda failure: failure.trap(CannotListenError))
+    def _close(self) -> Any:
         self.subscribers.close()
         if self._doors is not None:
             self._doors.close()
+        return self._face.close()
 
     def _healthz(self, request: Any) -> bytes:
         problem = self._node.intake.problem
@@ -103,8 +100,7 @@ class Doors:
         return await self._subscribers.admit_request(request)
 
     def close(self) -> None:
-        """Closes both."""
-        self._subscribers.close()
+        """Closes that of producers; the other is the face's."""
         self._producers.close()
 
 

@@ -21,6 +21,7 @@ from sisock.nodes.streams.fanout import FanOut, Key, Sent
 from sisock.nodes.streams.message import Message, encode, id_field, parse, parts_of
 from sisock.nodes.streams.producers.procedure import procedure
 from sisock.nodes.streams.settings import Settings
+from sisock.refusals import Refusals
 from sisock.router.framing import prefix
 from sisock.times import LATEST, MICROS, now
 
@@ -58,7 +59,7 @@ class Streams(DataNode):
         self.fanout = FanOut()
         self.settings = Settings.read()
         self.intake: Intake[Taken] = Intake(self.name, self._keep, self._blocks, self._stored)
-        self.errors = Errors()
+        self.errors = Refusals(self.name)
         self._lock = threading.Lock()
         self._stamp = 0
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -209,21 +210,6 @@ class Streams(DataNode):
             for t, one in zip(page.t.tolist(), data, strict=False):
                 if one is not None:
                     yield t, _framed(encode(site, topic, one))
-
-
-class Errors:
-    """What was wrong with what producers sent: a count for each way in, and the newest of each. Safe from any thread."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.newest: dict[str, str] = {}
-        self._lock = threading.Lock()
-
-    def say(self, producer: str, what: str) -> None:
-        """Counts one."""
-        with self._lock:
-            self.counts[producer] = self.counts.get(producer, 0) + 1
-            self.newest[producer] = what[:500]
 
 
 def _matches(parts: tuple[str, str, str], key: Key, topics: Collection[str] | None) -> bool:

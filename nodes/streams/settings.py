@@ -3,6 +3,7 @@
 | name | what it sets | default |
 |---|---|---|
 | SISOCK_STREAMS_HOST, SISOCK_STREAMS_PORT | where subscribers and producers come | 127.0.0.1, 8020 |
+| SISOCK_STREAMS_TLS | 1 serves https and wss, with a certificate of the site's own authority | off |
 | SISOCK_STREAMS_INSECURE | 1 listens beyond this machine without TLS | off |
 | SISOCK_STREAMS_STAGES | the stages that are served | dev,prod |
 | SISOCK_STREAMS_QUEUES | queues that are read: `prod=datastreamIncomingQueue-prod`, by name or address, commas between | none |
@@ -19,7 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sisock.errors import SetupError
-from sisock.listening import Listening
 from sisock.nodes.streams.message import UnknownStage
 
 PORT = 8020
@@ -59,8 +59,3 @@ class Settings:
         """Raises UnknownStage for one that is not served."""
         if stage not in self.stages:
             raise UnknownStage(f"there is no stage {stage!r:.80}; there are {', '.join(self.stages)}")
-
-
-def listening(environ: Mapping[str, str] = os.environ) -> Listening:
-    """Where subscribers and producers come."""
-    return Listening.of("streams", PORT, environ)

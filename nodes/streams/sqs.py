@@ -59,7 +59,7 @@ class Endpoint:
 
     def means(self, request: Any) -> bool:
         """Whether a request is a queue client's: it comes to the root, or to a queue's own address."""
-        return request.path == b"/" or request.path.startswith(f"/{ACCOUNT}/".encode())
+        return bool(request.path == b"/") or bool(request.path.startswith(f"/{ACCOUNT}/".encode()))
 
     def render(self, request: Any) -> Any:
         """Answers one."""

@@ -191,6 +191,10 @@ class LastingHistory:
         """Names of the timelines that have come."""
         return self._read(lambda history: history.timelines())
 
+    def fields(self, timeline: str) -> list[str]:
+        """Names of the fields that the timeline has had."""
+        return self._read(lambda history: history.fields(timeline))
+
     def position(self, timeline: str) -> Position:
         """How far the timeline has come."""
         return self._read(lambda history: history.position(timeline))
