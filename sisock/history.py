@@ -141,9 +141,6 @@ class History(Protocol):
     def timelines(self) -> list[str]:
         """Names of the timelines that have come."""
 
-    def fields(self, timeline: str) -> list[str]:
-        """Names of the fields that the timeline has had."""
-
     def position(self, timeline: str) -> Position:
         """How far the timeline has come."""
 
@@ -171,6 +168,14 @@ class Shared(Protocol):
 
     def named(self) -> None:
         """Says that this process has come by the name."""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A history that knows which fields its timelines have had."""
+
+    def fields(self, timeline: str) -> list[str]:
+        """Names of the fields that the timeline has had."""
 
 
 @runtime_checkable

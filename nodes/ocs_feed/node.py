@@ -12,6 +12,7 @@ from twisted.internet.threads import blockingCallFromThread
 from sisock import DataNode, Field, Timeline
 from sisock.blocks import Block, concat, merge
 from sisock.errors import InvalidArgument, StoreAway
+from sisock.history import Described
 from sisock.intake import Intake
 from sisock.nodes.ocs_feed.feed import Observatory
 from sisock.nodes.ocs_feed.settings import OPTIONS, Settings
@@ -54,9 +55,10 @@ class OcsFeed(DataNode):
 
     def _take_up(self) -> None:
         """Declares the channels that the history has, so that they can be read before they come again."""
-        for timeline in self.history.timelines():
-            names = self.history.fields(timeline)
-            last = self.history.tail(timeline, names, EARLIEST, LATEST).block
+        history = self.history
+        for timeline in history.timelines() if isinstance(history, Described) else ():
+            names = history.fields(timeline)
+            last = history.tail(timeline, names, EARLIEST, LATEST).block
             found = {name: Field(type=column.type, timeline=timeline) for name, column in last.columns.items()}
             self.declare(found, {timeline: Timeline(lateness=LATENESS)})
 
