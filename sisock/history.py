@@ -171,7 +171,7 @@ class Shared(Protocol):
 
 
 @runtime_checkable
-class Described(Protocol):
+class Described(History, Protocol):
     """A history that knows which fields its timelines have had."""
 
     def fields(self, timeline: str) -> list[str]:

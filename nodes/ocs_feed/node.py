@@ -12,14 +12,19 @@ from twisted.internet.threads import blockingCallFromThread
 from sisock import DataNode, Field, Timeline
 from sisock.blocks import Block, concat, merge
 from sisock.errors import InvalidArgument, StoreAway
+from sisock.faces import Face
 from sisock.history import Described
+from sisock.http import application
 from sisock.intake import Intake
+from sisock.metrics import Health, Metrics, add_routes
 from sisock.nodes.ocs_feed.feed import Observatory
 from sisock.nodes.ocs_feed.settings import OPTIONS, Settings
 from sisock.nodes.ocs_feed.source import Samples, read
 from sisock.refusals import Refusals
 from sisock.times import EARLIEST, LATEST
 
+# Where it tells how it is; SISOCK_OCS_FEED_PORT says otherwise.
+PORT = 8021
 # Seconds that a sample may come after newer ones, as agents publish in blocks.
 LATENESS = 60.0
 MAX_FIELDS = 100_000
@@ -40,6 +45,7 @@ class OcsFeed(DataNode):
         self.intake: Intake[Samples] = Intake(self.name, self._keep, self._blocks, self._stored, self._refused)
         self.observatory = Observatory(self.settings.access, self.settings.feeds, self.take)
         self.events = 0
+        self.face: Face | None = None
         self._retained: set[str] = set()
 
     def start(self) -> None:
@@ -51,7 +57,7 @@ class OcsFeed(DataNode):
         except StoreAway as error:
             self._refuse("history", f"which channels there were is not known yet: {error}")
         self.intake.start()
-        reactor.callFromThread(self.observatory.start)
+        blockingCallFromThread(reactor, self._open)
 
     def _take_up(self) -> None:
         """Declares the channels that the history has, so that they can be read before they come again."""
@@ -68,6 +74,27 @@ class OcsFeed(DataNode):
 
         blockingCallFromThread(reactor, self.observatory.stop)
         self.intake.stop()
+        if self.face is not None:
+            blockingCallFromThread(reactor, self.face.close)
+
+    def _open(self) -> None:
+        """Tells how it is at /healthz and /metrics, and begins to follow."""
+        app, metrics, counts = application(), Metrics("ocs_feed"), self.refusals.counts
+        metrics.counter("events", "Events that came", lambda: self.events)
+        metrics.counter("refused", "Events and blocks that were malformed, by topic", lambda: counts, label="topic")
+        metrics.gauge(
+            "connected", "Whether there is a session with the observatory's router", lambda: self.observatory.connected
+        )
+        metrics.gauge("channels", "Channels there are", lambda: len(self.fields))
+        metrics.gauge("waiting", "Blocks that wait for the store", lambda: self.intake.waiting)
+        add_routes(app, metrics, self._how)
+        self.face = Face("ocs_feed", PORT)
+        self.face.listen(app)
+        self.observatory.start()
+
+    def _how(self) -> Health:
+        more = {"url": self.settings.access.url, "events": self.events, "refused": dict(self.refusals.newest)}
+        return Health(self.intake.problem or self.observatory.trouble, more)
 
     def take(self, topic: str, args: Sequence[Any]) -> None:
         """Takes an event; what is wrong with it is counted for its topic."""

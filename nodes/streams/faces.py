@@ -12,7 +12,9 @@ from sisock.doors import LOOPBACK, Caller, Door, caller_of
 from sisock.errors import NotAuthorized, SisockError
 from sisock.faces import Face
 from sisock.home import Home, is_loopback
-from sisock.http import Policy, application, headers_of, reply, reply_error
+from sisock.http import Policy, application, headers_of, reply_error
+from sisock.metrics import Health, Metrics
+from sisock.metrics import add_routes as add_health
 from sisock.nodes.streams.message import MAX_MESSAGE
 from sisock.nodes.streams.producers.http import add_routes
 from sisock.nodes.streams.settings import PORT
@@ -49,11 +51,10 @@ class Faces:
         node = self._node
         allow_files()
         app = application()
-        app.route("/healthz", methods=["GET"])(self._healthz)
+        add_health(app, self._metrics(), lambda: Health(node.intake.problem))
         add_routes(app, node)
-        producers = Door.of(
-            Home.default(), f"{node.name}_producers", default=LOOPBACK if is_loopback(self._face.where.host) else ()
-        )
+        here = LOOPBACK if is_loopback(self._face.where.host) else ()
+        producers = Door.of(Home.default(), f"{node.name}_producers", default=here)
         self._doors = Doors(self._face.door, producers)
         root = _Root(app.resource(), self.subscribers, Endpoint(node), node, self._doors)
         self._face.listen(root, door=self._doors, max_body=MAX_BODY)
@@ -70,11 +71,21 @@ class Faces:
             self._doors.close()
         return self._face.close()
 
-    def _healthz(self, request: Any) -> bytes:
-        problem = self._node.intake.problem
-        if problem is not None:
-            return reply(request, {"status": "waits for the store", "problem": problem}, 503)
-        return reply(request, {"status": "ok"})
+    def _metrics(self) -> Metrics:
+        node, counts, metrics = self._node, self._node.fanout.counts, Metrics(self._node.name)
+        metrics.counter("messages", "Messages that were stored and handed to subscribers", lambda: counts.messages)
+        metrics.counter("deliveries", "Messages times the subscribers that they were sent to", lambda: counts.deliveries)
+        metrics.counter("repeats", "Messages whose id had come before", lambda: node.repeats)
+        metrics.counter("refused", "What was no message, by the way it came", lambda: node.errors.counts, label="producer")
+        metrics.counter("slow", "Subscribers that were cut off because they did not read", lambda: counts.slow)
+        metrics.counter(
+            "refused_subscribers", "Handshakes and requests of subscribers that were refused", lambda: counts.refused
+        )
+        metrics.gauge("subscribers", "Subscribers that are connected", lambda: len(self.subscribers.open))
+        metrics.gauge("sites", "Sites that somebody subscribes to", lambda: node.fanout.sites)
+        metrics.gauge("waiting", "Messages that wait for the store", lambda: node.intake.waiting)
+        metrics.gauge("timelines", "Sites and topics there are", lambda: node.known)
+        return metrics
 
 
 class Doors:

@@ -60,6 +60,7 @@ class Streams(DataNode):
         self.settings = Settings.read()
         self.intake: Intake[Taken] = Intake(self.name, self._keep, self._blocks, self._stored)
         self.errors = Refusals(self.name)
+        self.repeats = 0
         self._lock = threading.Lock()
         self._stamp = 0
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -112,6 +113,11 @@ class Streams(DataNode):
         for _, timeline, one in sorted(found):
             self._ids[timeline, one] = None
 
+    @property
+    def known(self) -> int:
+        """How many sites and topics there are."""
+        return len(self._met)
+
     # Taking
 
     def accept(self, message: Message, done: Callable[[], None]) -> None:
@@ -125,7 +131,9 @@ class Streams(DataNode):
                 raise Busy
             key = (message.timeline, message.id or "")
             repeats = message.id is not None and key in self._ids
-            if not repeats:
+            if repeats:
+                self.repeats += 1
+            else:
                 self._meet(message.timeline)
                 self._stamp = max(round(now() * MICROS), self._stamp + 1)
                 if message.id is not None:

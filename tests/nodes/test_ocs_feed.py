@@ -1,10 +1,13 @@
 """The observatory's feeds as its agents publish them: a plain Autobahn session and a real router."""
 
+import json
 import random
 import time
+import urllib.request
 
 import pytest
 import pytest_twisted
+from twisted.internet.threads import deferToThread
 
 from sisock.consumer import Consumer
 from sisock.errors import InvalidArgument, SetupError
@@ -30,6 +33,11 @@ def event(target="dome", **blocks):
 
 
 TOPIC = "observatory.dome.feeds.air"
+
+
+@pytest.fixture(autouse=True)
+def any_port(monkeypatch):
+    monkeypatch.setenv("SISOCK_OCS_FEED_PORT", "0")
 
 
 class TestOcsFeed(NodeContract):
@@ -147,6 +155,12 @@ async def test_channels_of_many_feeds_are_followed_and_what_is_malformed_is_coun
         assert node.refusals.counts == {TOPIC: 4}
         assert node.health.errors == 4
         await until(lambda: not node.intake.waiting)
+        said = await deferToThread(lambda: urllib.request.urlopen(node.face.address + "/healthz", timeout=10).read())
+        assert json.loads(said)["status"] == "ok"
+        assert json.loads(said)["refused"].keys() == {TOPIC}
+        said = await deferToThread(lambda: urllib.request.urlopen(node.face.address + "/metrics", timeout=10).read().decode())
+        assert f'sisock_ocs_feed_refused_total{{topic="{TOPIC}"}} 4.0' in said
+        assert "sisock_ocs_feed_connected 1.0" in said
         catalogue = await consumer.get_fields("data_feed")
         assert {name: (spec.timeline, spec.type) for name, spec in catalogue.fields.items()} == {
             "dome.air.air_t": ("observatory.dome.air.air", "number"),

@@ -477,6 +477,10 @@ async def test_what_is_wrong_is_said_and_counted(node):
     big = form("a", "t", "x" * (1 << 20))
     assert (await node.post(big))[0] == 400
     assert node.history.timelines() == []
+    assert (await deferToThread(fetch, node.faces.address, "/healthz")) == (200, {"status": "ok"})
+    said = await deferToThread(lambda: urllib.request.urlopen(node.faces.address + "/metrics", timeout=10).read().decode())
+    assert 'sisock_streams_refused_total{producer="http"} 12.0' in said
+    assert "sisock_streams_messages_total 0.0" in said
     dome = await connect(node.faces.address, "/prod?site=dome")
     for told in (
         b"{",
