@@ -66,7 +66,7 @@ def _fanout(table, node, here, count, rounds=3, seconds=4.0):
         def join(user):
             return JsonWamp(here.ws, here.realm, user.authid, user.secret)
 
-        return Flood(join(here.server), joined(lambda: join(here.server), count), TOPIC, event)
+        return Flood(join(here.server), joined(lambda: join(here.server), count, TOPIC), TOPIC, event)
 
     said = {"ours": [], "Crossbar": []}
     for _ in range(rounds):

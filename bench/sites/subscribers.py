@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from autobahn.wamp import auth
@@ -24,7 +25,7 @@ class JsonWamp:
 
     def __init__(self, url, realm, authid, secret):
         self.wire = Wire(url, "wamp.2.json")
-        self._request = 0
+        self._request, self._subscribed = 0, False
         roles = {"publisher": {}, "subscriber": {}}
         self._send(HELLO, realm, {"roles": roles, "authmethods": ["wampcra"], "authid": authid})
         challenge = self._receive(CHALLENGE)[2]["challenge"]
@@ -41,6 +42,9 @@ class JsonWamp:
         return told
 
     def subscribe(self, topic):
+        if self._subscribed:
+            return
+        self._subscribed = True
         self._request += 1
         self._send(SUBSCRIBE, self._request, {}, topic)
         self._receive(SUBSCRIBED)
@@ -62,11 +66,12 @@ class JsonWamp:
             data = data[2 + size :]
 
 
-def joined(join, count):
-    """So many sessions; the first ones answer the router's pings while the last join."""
+def joined(join, count, topic):
+    """So many sessions that have subscribed; the first ones answer the router's pings while the last join."""
     made = []
     for number in range(count):
         made.append(join())
+        made[-1].subscribe(topic)
         if number % 50 == 0:
             for one in made:
                 one.answer_pings()
@@ -115,7 +120,5 @@ class Producer:
         one = self._sockets[self._next % len(self._sockets)]
         self._next += 1
         one.sendall(head + body)
-        try:
+        with suppress(BlockingIOError):
             one.recv(1 << 16, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            pass
