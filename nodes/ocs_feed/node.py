@@ -62,7 +62,9 @@ class OcsFeed(DataNode):
     def _take_up(self) -> None:
         """Declares the channels that the history has, so that they can be read before they come again."""
         history = self.history
-        for timeline in history.timelines() if isinstance(history, Described) else ():
+        if not isinstance(history, Described):
+            return
+        for timeline in history.timelines():
             names = history.fields(timeline)
             last = history.tail(timeline, names, EARLIEST, LATEST).block
             found = {name: Field(type=column.type, timeline=timeline) for name, column in last.columns.items()}

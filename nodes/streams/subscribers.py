@@ -42,6 +42,17 @@ PING_WITHIN = 20.0
 TOO_SLOW = 4408
 TRY_AGAIN = 1013
 
+# What Autobahn keeps of a handshake and uses no more: a kilobyte and a half of each connection.
+_HANDSHAKE = (
+    "http_headers",
+    "http_request_data",
+    "http_request_params",
+    "http_request_uri",
+    "http_response_data",
+    "http_status_line",
+    "_transport_details",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -93,7 +104,8 @@ class Subscriber(WebSocketServerProtocol):
         super().__init__()
         self.key, self.topics, self.caller = wanted.key, wanted.topics, wanted.caller
         self._since = wanted.since
-        self._backlog: deque[bytes] = deque()
+        # Made when it is needed: there may be thousands who need none.
+        self._backlog: deque[bytes] | None = None
         self._waiting = 0
         self._paused = False
         self._drained: Deferred[None] | None = None
@@ -103,6 +115,8 @@ class Subscriber(WebSocketServerProtocol):
         # Twisted's HTTP had it; from here on a full buffer pauses this connection's own sending.
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
+        for name in _HANDSHAKE:
+            setattr(self, name, None)
         self.factory.open.add(self)
         if self._since is None:
             self.factory.fanout.join(self)
@@ -134,7 +148,7 @@ class Subscriber(WebSocketServerProtocol):
         """Leaves."""
         self.factory.open.discard(self)
         self.factory.fanout.leave(self)
-        self._backlog.clear()
+        self._backlog = None
         self._wake()
 
     # Sending
@@ -154,6 +168,8 @@ class Subscriber(WebSocketServerProtocol):
             # A close frame would wait behind what is not read.
             self.dropConnection(abort=True)
             return
+        if self._backlog is None:
+            self._backlog = deque()
         self._backlog.append(frames)
 
     def pauseProducing(self) -> None:  # noqa: N802
@@ -168,6 +184,7 @@ class Subscriber(WebSocketServerProtocol):
             self._waiting -= len(frames)
             # It may pause again at once.
             self.transport.write(frames)
+        self._backlog = self._backlog or None
         if not self._paused:
             self._wake()
 
