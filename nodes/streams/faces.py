@@ -9,7 +9,7 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.web.resource import Resource
 
 from sisock.doors import LOOPBACK, Caller, Door, caller_of
-from sisock.errors import NotAuthorized, SisockError
+from sisock.errors import InvalidArgument, NotAuthorized, SisockError
 from sisock.faces import Face
 from sisock.home import Home, is_loopback
 from sisock.http import Policy, application, headers_of, reply_error
@@ -148,8 +148,8 @@ class _Root(Resource):
         """Passes the request on."""
         caller = caller_of(request)
         if request.method == b"POST":
-            if caller.has_token and not caller.may("send", self._node.name):
-                return reply_error(request, 403, NotAuthorized.uri, f"this caller may not send to {self._node.name!r}")
+            if caller.has_token and not caller.may("send", self._node.source):
+                return reply_error(request, 403, NotAuthorized.uri, f"this caller may not send to {self._node.source!r}")
             return self._queue.render(request) if self._queue.means(request) else self._rest.render(request)
         stage = request.path[1:].rstrip(b"/").decode("latin-1")
         upgrades = any("websocket" in one.lower() for one in headers_of(request, b"upgrade"))
@@ -168,8 +168,11 @@ class _Root(Resource):
 
     def _checked(self, request: Any, stage: str, caller: Caller) -> Asked:
         self._node.settings.check_stage(stage)
-        if not caller.may("follow", self._node.name):
-            raise NotAuthorized(f"this caller may not follow the node {self._node.name!r}")
+        if not caller.may("follow", self._node.source):
+            raise NotAuthorized(f"this caller may not follow the node {self._node.source!r}")
         if not self._doors.policy.knows_origin(request):
             raise NotAuthorized("pages of the request's Origin may not open this")
-        return asked(stage, request.args, caller)
+        wanted = asked(stage, request.args, caller)
+        if wanted.since is not None and not self._node.keeps:
+            raise InvalidArgument("this is an outlet, which keeps nothing: ask the node streams for what was since then")
+        return wanted

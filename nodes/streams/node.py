@@ -51,6 +51,10 @@ class Streams(DataNode):
     name = "streams"
     description = "What producers send to the subscribers of a site."
     max_rows = 100_000
+    source = "streams"
+    """The node whose messages subscribers hear: its name is what rights are asked for."""
+    keeps = True
+    """Whether what was can be heard here."""
     # Messages come when there is something to say, and of thousands of sites and topics.
     measures = False
 
@@ -191,7 +195,7 @@ class Streams(DataNode):
         blockingCallFromThread(reactor, handed)
 
     async def _hand_on(self, batch: Sequence[Taken]) -> None:
-        await self.fanout.send([_sent(one.stamp, one.message) for one in batch if not one.repeats])
+        await self.fanout.send([sent(one.stamp, one.message) for one in batch if not one.repeats])
         for one in batch:
             one.done()
 
@@ -232,7 +236,8 @@ def _block(timeline: str, taken: Sequence[Taken]) -> Block:
     return Block(t, columns)
 
 
-def _sent(stamp: int, message: Message) -> Sent:
+def sent(stamp: int, message: Message) -> Sent:
+    """A message as it goes out."""
     return Sent(stamp, (message.stage, message.site), message.topic, _framed(message.encode()))
 
 

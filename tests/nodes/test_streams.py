@@ -523,3 +523,33 @@ async def test_where_tokens_are_asked_for_pages_show_theirs_in_the_address(node,
     await until(lambda: by_address.said == by_header.said == [1])
     for one in (by_address, by_header):
         await one.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_outlet_hands_on_what_the_node_sends_also_of_sites_that_are_new(router, node, monkeypatch):
+    from sisock import settings as site
+    from sisock.nodes.streams import Outlet, outlet
+
+    monkeypatch.setattr(outlet, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(site.Settings, "consumer", lambda self, web: router.access(url=router.ws))
+    monkeypatch.setenv("SISOCK_STREAMS_OUTLET_PORT", "0")
+    made = Outlet()
+    service = await router.serve(made)
+    pages = [await connect(made.faces.address, path) for path in ("/prod?site=dome", "/prod?site=dome&topic=jobs")]
+    try:
+        raw = '{"b": 1.50, "a": 1e3}'
+        await node.post(f'{{"site": "dome", "topic": "weather", "data": {raw}}}'.encode())
+        await until(lambda: len(pages[0].heard) == 1)
+        assert pages[0].heard == [f'{{"site":"dome","topic":"weather","data":{raw}}}']
+        for n in range(50):
+            await node.post(form("dome", "jobs", n))
+        await until(lambda: len(pages[0].heard) == 51)
+        assert pages[1].said == list(range(50))
+        with pytest.raises(ConnectionError, match="400"):
+            await connect(made.faces.address, "/prod?site=dome&since=-1m")
+        code, error = await deferToThread(fetch, made.faces.address, "/prod", form("dome", "jobs", 1))
+        assert (code, error["error"]["code"]) == (400, "sisock.error.invalid_argument")
+    finally:
+        for one in pages:
+            await one.leave()
+        await service.stop()
