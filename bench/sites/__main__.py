@@ -29,7 +29,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--subscribers", type=int, default=1000)
-    parser.add_argument("--only", help="the measurements whose name holds this: idle, fanout, latency")
+    parser.add_argument("--only", help="the measurements whose name holds this: idle, fanout, outlet, latency")
     parser.add_argument("--idle", type=int, default=5000)
     chosen = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -44,6 +44,7 @@ def main():
             work = {
                 "idle": lambda node: _idle(table, node, chosen.idle),
                 "fanout": lambda node: _fanout(table, node, here, chosen.subscribers),
+                "outlet": lambda node: _outlet(table, node, here, chosen.subscribers),
                 "latency": lambda node: _latency(table, node, chosen.subscribers),
             }
             for what, measure in work.items():
@@ -84,6 +85,22 @@ def _fanout(table, node, here, count, rounds=3, seconds=4.0):
     for name, turns in said.items():
         share, busy = (statistics.median(one[what] for one in turns) for what in ("share", "busy"))
         print(f"    {name}: the server took {share:.0%} of a core, producer and subscribers {busy:.0%}")
+
+
+def _outlet(table, node, here, count, seconds=4.0):
+    """The node alone, and the node with an outlet, each with so many subscribers."""
+    settings = {"home": str(here.home.path), "node": here.node("streams_outlet"), "reader": here.access(here.reader, here.ws)}
+    rates, event = {}, message()
+    with Part("bench.sites.node:OutletPart", **settings) as outlet:
+        for addresses in ([node.started], [node.started, outlet.started]):
+            subscribers = [Subscriber(address) for address in addresses for _ in range(count)]
+            flood = Flood(Producer(node.started), subscribers, SITE, event)
+            costs = {"node": Cost(node.pid), "outlet": Cost(outlet.pid), "router": Cost(here.worker)}
+            rates[len(addresses)] = flood.run(seconds)["rate"]
+            print("    " + ", ".join(f"{name} {cost.share:.0%} of a core" for name, cost in costs.items()))
+            flood.close()
+    words = f"deliveries a second, {count} subscribers of the node and {count} of an outlet"
+    table.add(words, "/s", rates[2], {"the node alone": rates[1]}, more_is_better=True)
 
 
 def _latency(table, node, count, rate=10, seconds=10):
