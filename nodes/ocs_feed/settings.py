@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,9 +62,21 @@ def _access(environ: Mapping[str, str]) -> Access:
             raise SetupError(f"SISOCK_OCS_FEED_URL={url} is no address of a router: it begins with ws:// or wss://")
         pinned = Path(certificate).expanduser() if certificate else None
         return Access(url, "", realm=realm or OBSERVATORY_REALM, certificate=pinned)
-    run = Home.default(environ).run()
-    port = environ.get("CROSSBAR_OCS_PORT") or "8001"
+    home = Home.default(environ)
+    run = home.run()
+    port = _plain_port(home) if run else None
+    port = port or environ.get("CROSSBAR_OCS_PORT") or "8001"
     return Access(f"ws://localhost:{port}/ws", "", realm=realm or (run.realm if run else REALM))
+
+
+def _plain_port(home: Home) -> str | None:
+    """Where the site that runs here has its plain transport, which may be any free port."""
+    try:
+        told = json.loads((home.crossbar / "config.json").read_text())
+        transports = [one for worker in told["workers"] for one in worker["transports"]]
+        return next((str(one["endpoint"]["port"]) for one in transports if one.get("id") == "plain"), None)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _keep(environ: Mapping[str, str]) -> float | None:

@@ -219,3 +219,18 @@ async def test_it_comes_back_when_the_connection_was_lost_and_what_was_is_there_
     finally:
         await publisher.stop()
         store.close()
+
+
+def test_the_plain_transport_of_the_site_in_the_home_is_found(observatory, tmp_path):
+    home = observatory.home
+    nowhere = Settings.read({"SISOCK_HOME": str(tmp_path), "CROSSBAR_OCS_PORT": "18001"})
+    assert nowhere.access.url == "ws://localhost:18001/ws"
+    assert home.run() is None
+    (home.path / "run.json").write_text(
+        '{"ws": "", "realm": "sisock", "base_uri": "", "page": "", "bridge": null, "local": "", "certificate": null,'
+        ' "consumer": {}, "server": {}}'
+    )
+    try:
+        assert Settings.read({"SISOCK_HOME": str(home.path)}).access.url == observatory.ocs
+    finally:
+        home.forget_run()
