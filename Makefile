@@ -102,7 +102,7 @@ format: setup ## Bring the code into shape.
 
 lock: setup ## Choose the newest versions that fit and pin them.
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --no-annotate --extra site --extra postgres --extra notebook --group dev --override requirements/overrides.txt pyproject.toml \
+	  --no-annotate --extra site --extra postgres --extra queue --extra notebook --group dev --override requirements/overrides.txt pyproject.toml \
 	  -o requirements/lock.txt
 	echo uv | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate - -o requirements/uv.txt

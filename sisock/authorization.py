@@ -2,7 +2,7 @@
 
 | role | may |
 |---|---|
-| node | register and publish what carries the name of a node that its user may serve; ask the hub about it |
+| node | register and publish what carries the name of a node that its user may serve; ask the hub about it; send |
 | consumer | ask the hub for the nodes, and of each the fields, data and live topics, as far as it may see, read and follow it |
 | server | everything under the base URI and `observatory.` (the old trusted role) |
 | anonymous | publish and subscribe under `observatory.` (where that listener is switched on) |
@@ -23,7 +23,7 @@ OBSERVATORY = "observatory."
 
 _HUB_OF_NODES = frozenset({uris.ADD, uris.SUBTRACT, uris.CLAIM, uris.WATCHED})
 # What a consumer must be granted to call a node's procedures.
-_VERBS: dict[str, Verb] = {"get_fields": "see", "get_data": "read"}
+_VERBS: dict[str, Verb] = {"get_fields": "see", "get_data": "read", "send": "send"}
 _HUB_TOPICS = frozenset({uris.ADDED, uris.SUBTRACTED})
 
 
@@ -74,12 +74,13 @@ def _consumer(user: User, action: str, uri: str, match: str, rules: Rules) -> bo
 
 
 def _node(user: User, action: str, uri: str, match: str, rules: Rules) -> bool:
+    parts = uris.parse_consumer(uri)
     if action == "call":
-        return uri in _HUB_OF_NODES
+        sends = parts is not None and parts[1] == "send" and rules.allow(user, "send", parts[0])
+        return sends or uri in _HUB_OF_NODES
     if action == "subscribe":
         node = uri.removeprefix(f"{uris.WATCHED}.")
         return match == "exact" and uri == uris.watched(node) and rules.allow(user, "serve", node)
-    parts = uris.parse_consumer(uri)
     if parts is None or match != "exact" or not rules.allow(user, "serve", parts[0]):
         return False
     if action == "register":

@@ -27,7 +27,7 @@ from sisock import audit
 from sisock.audit import Audit
 from sisock.credentials import looks_like_jwt, new_secret, same, ticket_digest
 from sisock.errors import NotAuthenticated, TooManyLogins
-from sisock.http import Policy
+from sisock.http import Policy, headers_of
 from sisock.rules import LOOPBACK, Face, Network, Rules, Verb, covers
 from sisock.throttle import DELAY, Throttle
 from sisock.tokens import Tokens
@@ -142,6 +142,13 @@ class Door:
         if scheme.lower() == "bearer":
             return await self.login(None, rest.strip(), address)
         raise NotAuthenticated("Authorization is Bearer or Basic here")
+
+    async def admit_request(self, request: Any) -> Caller:
+        """Who makes an HTTP request; raises as `admit` does."""
+        sent = headers_of(request, b"authorization")
+        if len(sent) > 1:
+            raise NotAuthenticated("one Authorization a request")
+        return await self.admit(sent[0] if sent else None, str(request.getClientAddress().host))
 
     async def login(self, name: str | None, secret: str, address: str) -> Caller:
         """Who comes with that secret or token; without a name, the secret holds it: USER:SECRET, or a JSON Web Token."""

@@ -22,7 +22,7 @@ from sisock.certificates import Certificates
 from sisock.doors import LOOPBACK, Door
 from sisock.errors import SetupError
 from sisock.home import Home, is_loopback
-from sisock.http import listen
+from sisock.http import MAX_BODY, listen
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
@@ -73,15 +73,18 @@ class Face:
         port: Any = self._listening
         return f"{'https' if self.where.tls else 'http'}://localhost:{port.getHost().port}"
 
-    def listen(self, app: Any) -> None:
-        """Serves an application from now on; PortTaken, or SetupError for another hindrance."""
+    def listen(self, app: Any, *, door: Any = None, max_body: int = MAX_BODY) -> None:
+        """Serves an application from now on; PortTaken, or SetupError for another hindrance.
+
+        `door` is asked in place of the face's own; `max_body` is in bytes.
+        """
         tls = None
         if self.where.tls:
             certificates = Certificates(self._home.path)
             certificates.ensure_authority()
             names = () if self.where.host in ("0.0.0.0", "::") else (self.where.host,)  # noqa: S104
             tls = certificates.ensure(self.name, names)
-        self._listening = listen(app, self.where.host, self.where.port, door=self.door, tls=tls)
+        self._listening = listen(app, self.where.host, self.where.port, door=door or self.door, tls=tls, max_body=max_body)
         self._home.tell_face(self.name, self.address)
         trusted = [str(network) for network in self.door.open_to if not network.is_loopback]
         if trusted:

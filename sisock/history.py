@@ -170,6 +170,24 @@ class Shared(Protocol):
         """Says that this process has come by the name."""
 
 
+@runtime_checkable
+class Described(History, Protocol):
+    """A history that knows which fields its timelines have had."""
+
+    def fields(self, timeline: str) -> list[str]:
+        """Names of the fields that the timeline has had."""
+
+
+@runtime_checkable
+class Retaining(Protocol):
+    """A history that can be told for how long to keep rows."""
+
+    def retain(
+        self, timeline: str, keep: float | None = None, coarse_after: float | None = None, coarse_step: float | None = None
+    ) -> Future[int]:
+        """Sets how long rows are kept, in seconds."""
+
+
 class MemoryHistory:
     """The newest `max_rows` rows of each timeline, in memory. Safe to use from any thread."""
 
@@ -298,6 +316,12 @@ class MemoryHistory:
         """Names of the timelines that have come."""
         with self._lock:
             return list(self._lines)
+
+    def fields(self, timeline: str) -> list[str]:
+        """Names of the fields that the timeline has had."""
+        with self._lock:
+            line = self._lines.get(timeline)
+            return list(line.join().columns) if line else []
 
     def position(self, timeline: str) -> Position:
         """How far the timeline has come."""

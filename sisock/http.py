@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EADDRINUSE
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.iweb import IRequest
 
-    from sisock.doors import Door
+    from sisock.doors import Caller
 
 log = Logger()
 
@@ -166,13 +166,13 @@ class Policy:
 
     def knows_host(self, request: IRequest) -> bool:
         """Whether the request names this server. A page whose own name was pointed at our address (DNS rebinding) does not."""
-        headers = _headers(request, b"host")
+        headers = headers_of(request, b"host")
         return len(headers) == 1 and self.names_us(headers[0])
 
     def knows_origin(self, request: IRequest) -> bool:
         """Whether the request comes from a program, from a page of this very server or from an origin that is allowed."""
-        host = _headers(request, b"host")
-        return all(self.may_come_from(origin, *host[:1]) for origin in _headers(request, b"origin"))
+        host = headers_of(request, b"host")
+        return all(self.may_come_from(origin, *host[:1]) for origin in headers_of(request, b"origin"))
 
     def names_us(self, host: str) -> bool:
         """Whether a Host header is one of this server's names, with any port."""
@@ -190,8 +190,20 @@ def _bracketed(name: str) -> str:
     return f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
 
 
-def _headers(request: Any, name: bytes) -> list[str]:
+def headers_of(request: Any, name: bytes) -> list[str]:
+    """The values of a request's header, as texts."""
     return [raw.decode("latin-1") for raw in request.requestHeaders.getRawHeaders(name, [])]
+
+
+class Door(Protocol):
+    """Who says who comes in: a `sisock.doors.Door`, or a face's own choice between several."""
+
+    @property
+    def policy(self) -> Policy:
+        """Which hosts and origins are known now."""
+
+    async def admit_request(self, request: Any) -> Caller:
+        """Who makes a request; NotAuthenticated or TooManyLogins if nobody who may come in."""
 
 
 class _Guard(Resource):
@@ -216,11 +228,8 @@ class _Guard(Resource):
         return server.NOT_DONE_YET
 
     async def _admit(self, door: Door, request: Any) -> SisockError | None:
-        sent = _headers(request, b"authorization")
         try:
-            if len(sent) > 1:
-                raise NotAuthenticated("one Authorization a request")
-            request.caller = await door.admit(sent[0] if sent else None, str(request.getClientAddress().host))
+            request.caller = await door.admit_request(request)
         except (NotAuthenticated, TooManyLogins) as error:
             return error
         return None

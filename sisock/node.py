@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from sisock.blocks import Block, news
 from sisock.downsample import Method
 from sisock.errors import InvalidArgument, LateRow, LostLease, NodeFailed, StoreAway, TooMuch
 from sisock.fields import DEFAULT_TIMELINE, Catalogue, Field, Timeline
-from sisock.history import History, Keeping, MemoryHistory
+from sisock.history import History, Keeping, MemoryHistory, Retaining
 from sisock.positions import Position
 from sisock.requests import DataRequest, Reading, Rows, Span, answer, by_timeline, finalized_until, reduced
 from sisock.times import now
@@ -76,6 +76,10 @@ class DataNode:
     """SQL tables of the node's own, which are kept beside its timelines in the store."""
     measures: ClassVar[bool] = True
     """Whether the interval of a timeline that declares none is read off its rows."""
+    procedures: Mapping[str, Callable[..., Awaitable[Any]]] = {}
+    """What else can be called, by the last part of its URI: `send`, of a node that takes messages. In the reactor's thread."""
+    options: ClassVar[Mapping[str, str]] = {}
+    """What `sisock run NODE --name VALUE` takes: option to the variable of the environment that it sets."""
     batch: ClassVar[float] = 0.02
     """Seconds in which blocks are gathered to be published together; the first after a pause goes at once."""
 
@@ -157,6 +161,11 @@ class DataNode:
         if error is not None:
             self.health.refused += 1
             self.health.last_refused = f"{type(error).__name__}: {error}"
+
+    def retain(self, timeline: str, keep: float) -> None:
+        """Keeps rows of a timeline for so many seconds only, where the history is one on disk; waits until that is so."""
+        if isinstance(self.history, Retaining):
+            self.history.retain(timeline, keep).result(KEEPING)
 
     def get_fields(self, start: float, end: float | None) -> Any:
         """What the node offers in [start, end), as a Catalogue or as contract A6's [fields, timelines].

@@ -42,14 +42,15 @@ from sisock.users import ANYBODY, BRIDGE, ROLES, TOKEN_PREFIX, User
 
 log = logging.getLogger(__name__)
 
-Verb = Literal["see", "read", "follow", "serve"]
-VERBS: tuple[Verb, ...] = ("see", "read", "follow", "serve")
+Verb = Literal["see", "read", "follow", "serve", "send"]
+VERBS: tuple[Verb, ...] = ("see", "read", "follow", "serve", "send")
 # Who may read or follow a node may see it.
 _GRANTED_BY: dict[str, frozenset[str]] = {
     "see": frozenset({"see", "read", "follow"}),
     "read": frozenset({"read"}),
     "follow": frozenset({"follow"}),
     "serve": frozenset({"serve"}),
+    "send": frozenset({"send"}),
 }
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
@@ -126,11 +127,18 @@ class Rules:
     blocked: frozenset[str] = frozenset()
 
     def allow(self, user: User, verb: Verb, node: str) -> bool:
-        """Whether a user may see, read, follow or serve a node of that name, whether there is one or not."""
+        """Whether a user may do that with a node of that name, whether there is one or not.
+
+        Sending to a node that takes messages is for the old trusted role and for programs that are nodes themselves; all
+        others need a rule that grants it.
+        """
         if user.authid in self.blocked:
             return False
         if verb == "serve":
             return user.may_serve(node) or (user.role == "node" and self._granted(user, verb, node))
+        if verb == "send":
+            trusted = user.role == "server" or (user.role == "node" and self.rules is None)
+            return trusted or self._granted(user, verb, node)
         if user.role == "server" or (user.role == "consumer" and user.authid == BRIDGE):
             return True
         return user.role == "consumer" and (self.rules is None or self._granted(user, verb, node))

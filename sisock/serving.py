@@ -14,12 +14,13 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from sisock import uris
 from sisock.answering import FIELD_READERS, READERS, Answers
 from sisock.errors import InvalidArgument, LostLease
 from sisock.naming import Applicant, Claim, Identity, take_name
 from sisock.node import DataNode
 from sisock.publishing import Publisher
-from sisock.session import Access, Connection, Session
+from sisock.session import Access, Connection, Session, raises_on_the_wire
 from sisock.times import now
 
 log = Logger()
@@ -180,6 +181,8 @@ class NodeService:
         self.announced = await take_name(session, applicant)
         if self.announced:
             self._claim.gained(session)
+            for name, procedure in self.node.procedures.items():
+                await session.register(raises_on_the_wire(procedure), uris.procedure(self.node.name, name))
             if self.publisher is not None:
                 await self.publisher.joined(session)
 

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sisock import arrow
 from sisock.blocks import Block
 from sisock.errors import Busy, TooMuch
 from sisock.requests import (
@@ -77,6 +76,9 @@ def answer(
 
 def _messages(rows: Rows) -> Iterator[tuple[bytes, int]]:
     """The messages of a timeline's stream, and how many rows are in each; none where there are no rows."""
+    # Its library takes 27 MB, which a node that nobody asks does not need.
+    from sisock import arrow
+
     layout = None
     for block in rows.blocks:
         there = rows_with_values(block)

@@ -47,6 +47,16 @@ def get_data(node: str) -> str:
     return f"{_CONSUMER}{node}.get_data"
 
 
+def procedure(node: str, name: str) -> str:
+    """A procedure of a node by the last part of its URI."""
+    return f"{_CONSUMER}{node}.{name}"
+
+
+def send(node: str) -> str:
+    """Procedure that takes messages, of a node that does."""
+    return procedure(node, "send")
+
+
 def latest(node: str) -> str:
     """Topic of the newest row of each of a node's timelines."""
     return f"{_CONSUMER}{node}.latest"
@@ -112,7 +122,7 @@ def check_field_name(name: object, what: str = "field") -> str:
 def parse_consumer(full: str) -> tuple[str, str] | None:
     """Node name and what is asked of it, for a URI below `consumer.<NAME>`; None if it is no such URI.
 
-    The second part is one of `get_fields`, `get_data`, `latest`, `data.` (the prefix of all live topics) or
+    The second part is one of `get_fields`, `get_data`, `send`, `latest`, `data.` (the prefix of all live topics) or
     `data.<timeline>`.
     """
     if not full.startswith(_CONSUMER):
@@ -121,6 +131,6 @@ def parse_consumer(full: str) -> tuple[str, str] | None:
     name, dot, last = rest.rpartition(".")
     if name.endswith(".data") and dot:
         name, last = name.removesuffix(".data"), f"data.{last}"
-    elif last not in ("get_fields", "get_data", "latest"):
+    elif last not in ("get_fields", "get_data", "send", "latest"):
         return None
     return (name, last) if is_node_name(name) else None

@@ -133,18 +133,25 @@ _SCRIPT = """Run a program of the old kind (a sisock.base.DataNodeServer under A
 folder, and start it again whenever it ends or loses its connection."""
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("node", required=False, shell_complete=installed_nodes)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--script", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help=_SCRIPT)
 @click.option("--reload", "reloads", is_flag=True, help="Start the node again whenever a Python file in its folder changes.")
 @home_option
-def run(node: str | None, script: Path | None, reloads: bool) -> None:
+def run(node: str | None, options: tuple[str, ...], script: Path | None, reloads: bool) -> None:
     """Run one data node: NODE is the name of an installed one, or module:Class.
 
     It joins the site in the home, or the router that CROSSBAR_HOST names, and joins again whenever it is lost.
-    """
+    Some nodes take OPTIONS of their own, which their README tells:
+
+    \b
+    sisock run ocs_feed --feed-url ws://ocs:8001/ws --feeds 'thermo.*'
+    """  # noqa: D301
     if (node is None) == (script is None):
         raise click.UsageError("name one NODE, or a program with --script FILE")
+    if options:
+        _set_options(node, options)
     if script is not None:
         if reloads:
             raise click.UsageError("--reload goes with a NODE, not with --script")
@@ -160,6 +167,23 @@ def run(node: str | None, script: Path | None, reloads: bool) -> None:
         # A node finds its own files in the home.
         os.environ["SISOCK_HOME"] = str(settings().home.path)
         run_node(find_node(str(node))())
+
+
+def _set_options(node: str | None, options: tuple[str, ...]) -> None:
+    """Sets the variables of the environment that a node's own options stand for."""
+    from sisock.plugins import find_node
+
+    known = find_node(node).options if node is not None else {}
+    there = f"{node} takes {', '.join(f'--{name}' for name in known)}." if known else f"{node} takes none of its own."
+    left = list(options)
+    while left:
+        name, equals, value = left.pop(0).partition("=")
+        variable = known.get(name.removeprefix("--")) if name.startswith("--") else None
+        if variable is None:
+            raise click.UsageError(f"No such option: {name}. {there}")
+        if not equals and not left:
+            raise click.UsageError(f"Option {name} needs a value.")
+        os.environ[variable] = value if equals else left.pop(0)
 
 
 def _run_script(script: Path) -> None:

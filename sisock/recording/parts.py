@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sisock import arrow, uris
+from sisock import uris
 from sisock.blocks import Block, concat, merge
 from sisock.errors import StoreDamaged
 from sisock.fields import Field
@@ -144,6 +144,8 @@ def load(path: Path, first: int, last: int) -> Part:
     """What a part's file says; StoreDamaged if it is none."""
     import pyarrow as pa
     from pyarrow import parquet
+
+    from sisock import arrow
 
     try:
         with parquet.ParquetFile(path) as file:
@@ -279,6 +281,8 @@ def _holes(parts: Sequence[Part]) -> list[list[Range]]:
 
 def _group(part: Part, number: int) -> Block:
     from pyarrow import parquet
+
+    from sisock import arrow
 
     with parquet.ParquetFile(part.path) as file:
         return concat(arrow.block(batch) for batch in file.iter_batches(4 * GROUP_ROWS, row_groups=[number]))

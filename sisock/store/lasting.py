@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sisock.beside import TableRows, Tables
 from sisock.blocks import Block
 from sisock.errors import InvalidArgument, SisockError, StoreAway, UnknownNode
-from sisock.history import Changes, History, Keeping, MemoryHistory, Tail
+from sisock.history import Changes, Described, History, Keeping, MemoryHistory, Tail
 from sisock.positions import Position
 from sisock.store.boxes import Box
 from sisock.store.database import Database
@@ -190,6 +190,10 @@ class LastingHistory:
     def timelines(self) -> list[str]:
         """Names of the timelines that have come."""
         return self._read(lambda history: history.timelines())
+
+    def fields(self, timeline: str) -> list[str]:
+        """Names of the fields that the timeline has had."""
+        return self._read(lambda history: history.fields(timeline) if isinstance(history, Described) else [])
 
     def position(self, timeline: str) -> Position:
         """How far the timeline has come."""

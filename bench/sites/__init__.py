@@ -1,0 +1,1 @@
+"""What site streams cost: the fan-out beside Crossbar's own, latency, and subscribers who are idle."""

@@ -1,0 +1,1 @@
+"""How messages come in: over HTTP, from a queue, to our own queue's endpoint, by a WAMP procedure."""
