@@ -112,6 +112,13 @@ class DataNode:
     def stop(self) -> None:
         """Called once when the node ends, in a thread."""
 
+    def trouble(self) -> str | None:
+        """What is wrong with the node now, in words of its own; None for nothing. Asked every few seconds; it may not block.
+
+        `sisock doctor` tells it.
+        """
+        return None
+
     def sample(self) -> Mapping[str, Any] | None:
         """One row of values, for the time just before the call; None for no row. May block."""
         raise TypeError(f"{type(self).__name__} has an interval but no sample()")

@@ -70,6 +70,10 @@ class OcsFeed(DataNode):
             found = {name: Field(type=column.type, timeline=timeline) for name, column in last.columns.items()}
             self.declare(found, {timeline: Timeline(lateness=LATENESS)})
 
+    def trouble(self) -> str | None:
+        """Whether the store does not take what comes, or the observatory's router is away."""
+        return self.intake.problem or self.observatory.trouble
+
     def stop(self) -> None:
         """Follows no more, and stores what came."""
         from twisted.internet import reactor
@@ -96,7 +100,7 @@ class OcsFeed(DataNode):
 
     def _how(self) -> Health:
         more = {"url": self.settings.access.url, "events": self.events, "refused": dict(self.refusals.newest)}
-        return Health(self.intake.problem or self.observatory.trouble, more)
+        return Health(self.trouble(), more)
 
     def take(self, topic: str, args: Sequence[Any]) -> None:
         """Takes an event; what is wrong with it is counted for its topic."""

@@ -166,13 +166,18 @@ class SensorHub(DataNode):
             self._knows = True
         return int(last[0] or 0)
 
-    def _how(self) -> Health:
-        away = {listener.way: listener.away for listener in self.listeners if listener.away is not None}
-        told: dict[str, Any] = {"heard": {one.way: one.heard for one in self.listeners}, **self.refused.told()}
-        told |= {"stored": self.intake.stored, "waiting": self.intake.waiting}
+    def trouble(self) -> str | None:
+        """Whether the store does not take readings, or Redis is not heard."""
         if self.intake.problem is not None:
-            return Health(f"waits for the store: {self.intake.problem}", told)
-        return Health("Redis is away", {**told, "away": away}) if away else Health(None, told)
+            return f"waits for the store: {self.intake.problem}"
+        away = [f"the {one.way} of Redis is not heard: {one.away}" for one in self.listeners if one.away is not None]
+        return "; ".join(away) or None
+
+    def _how(self) -> Health:
+        told: dict[str, Any] = {"heard": {one.way: one.heard for one in self.listeners}, **self.refused.told()}
+        away = {one.way: one.away for one in self.listeners if one.away is not None}
+        told |= {"stored": self.intake.stored, "waiting": self.intake.waiting} | ({"away": away} if away else {})
+        return Health(self.trouble(), told)
 
     def _metrics(self) -> Metrics:
         metrics = Metrics(self.name)

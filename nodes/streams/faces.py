@@ -51,7 +51,7 @@ class Faces:
         node = self._node
         allow_files()
         app = application()
-        add_health(app, self._metrics(), lambda: Health(node.intake.problem))
+        add_health(app, self._metrics(), lambda: Health(node.trouble()))
         add_routes(app, node)
         here = LOOPBACK if is_loopback(self._face.where.host) else ()
         producers = Door.of(Home.default(), f"{node.name}_producers", default=here)

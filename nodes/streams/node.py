@@ -91,6 +91,10 @@ class Streams(DataNode):
         queues.start()
         self._parts.append(queues)
 
+    def trouble(self) -> str | None:
+        """Whether the store does not take what comes."""
+        return None if self.intake.problem is None else f"waits for the store: {self.intake.problem}"
+
     def stop(self) -> None:
         """Takes no more, and stores what was taken."""
         for part in reversed(self._parts):

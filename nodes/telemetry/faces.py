@@ -71,7 +71,7 @@ class Faces:
         upstream = self.upstream
         if upstream is not None:
             told |= {"refused": upstream.counts.errors, "connections": len(upstream.open)}
-        return Health(None if intake.problem is None else f"waits for the store: {intake.problem}", told)
+        return Health(self._node.trouble(), told)
 
     def _metrics(self) -> Metrics:
         intake, metrics = self._node.intake, Metrics("telemetry")

@@ -55,6 +55,10 @@ class Telemetry(DataNode):
         self.intake.start()
         blockingCallFromThread(reactor, self.faces.listen)
 
+    def trouble(self) -> str | None:
+        """Whether the store does not take what comes."""
+        return None if self.intake.problem is None else f"waits for the store: {self.intake.problem}"
+
     def stop(self) -> None:
         """Listens no more, and stores what was taken."""
         from twisted.internet import reactor

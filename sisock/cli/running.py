@@ -53,7 +53,7 @@ def run_node(made: DataNode, announced: Callable[[], None] | None = None) -> Non
         folder = environment.home.outbox(made.name)
         made.history, close = open_history(made.store or environment.store, made.name, writer, folder, keeping, made.tables)
     service = NodeService(made, environment.node(made.name), identity)
-    told = LoopingCall(_HealthFile(made.health, environment.home.health(made.name)).tell)
+    told = LoopingCall(_HealthFile(made, environment.home.health(made.name)).tell)
 
     def look() -> None:
         if service.announced and announced is not None:
@@ -79,13 +79,13 @@ def run_node(made: DataNode, announced: Callable[[], None] | None = None) -> Non
 class _HealthFile:
     """Tells in a file how a node's sampling goes, when that changes in more than the count of samples."""
 
-    def __init__(self, health: Any, path: Path) -> None:
-        self._health, self._path = health, path
+    def __init__(self, node: DataNode, path: Path) -> None:
+        self._node, self._path = node, path
         self._told: dict[str, Any] | None = None
         self._failed = False
 
     def tell(self) -> None:
-        health = asdict(self._health)
+        health = {**asdict(self._node.health), "trouble": self._node.trouble()}
         since = health["sampling_since"]
         # A call that has only just begun is nothing to tell of.
         health["sampling_since"] = since if since is not None and now() - since > HEALTH_EVERY else None

@@ -349,6 +349,8 @@ def _sampling(settings: Settings, node: str) -> Iterator[Finding]:
         since = "" if keeping["since"] is None else f" since {iso(keeping['since'])}"
         what = f"{node}: its database is away{since}, and {keeping['waiting']} blocks wait here for it: {keeping['away']}"
         yield Finding("warning", "nodes", what, "nothing is lost; bring the database back, and they are handed over")
+    if health.get("trouble"):
+        yield Finding("warning", "nodes", f"{node}: {health['trouble']}", f"{log} may say more")
     # A row that a clock made late is kept all the same.
     since = health.get("sampling_since")
     if since is not None and time.time() - since > SLOW_SAMPLE:

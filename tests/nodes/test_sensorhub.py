@@ -244,6 +244,7 @@ async def test_redis_goes_and_comes_back(router, tmp_path, monkeypatch):
         await until(lambda: all(listener.away for listener in node.listeners))
         status, body = await asked(node.face.address, "/healthz")
         assert status == 503 and set(json.loads(body)["away"]) == {"channel", "stream"}
+        assert "Redis is not heard" in node.trouble() == json.loads(body)["status"]
         # HTTP goes on meanwhile.
         assert (await asked(node.face.address, "/add_rawdata/", message(sensor="other")))[0] == 201
         await deferToThread(own.start)
@@ -256,6 +257,7 @@ async def test_redis_goes_and_comes_back(router, tmp_path, monkeypatch):
             await until(lambda: client.xpending("readings", "sisock")["pending"] == 0)
         assert node.refused.told()["refused"] == {"value": 1}
         assert (await asked(node.face.address, "/healthz"))[0] == 200
+        assert node.trouble() is None
     finally:
         await service.stop()
         await deferToThread(store.close)

@@ -116,6 +116,20 @@ def test_names_are_completed(site, words, found):
     assert found in done.stdout
 
 
+def test_what_a_node_says_of_itself_is_told(site):
+    path = next(path for path in (site.home / "nodes").glob("sensors*") if "sampling_since" in path.read_text())
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps({**json.loads(before), "trouble": "the mast has no power"}))
+        _, findings = doctor(site.env)
+    finally:
+        path.write_text(before)
+    (told,) = [finding for finding in findings if "the mast has no power" in finding["what"]]
+    assert (told["level"], told["about"]) == ("warning", "nodes")
+    assert told["remedy"]
+    assert json.loads(before)["trouble"] is None
+
+
 def test_what_is_wrong_with_access_is_found_with_what_to_do(tmp_path):
     home = Home(tmp_path)
     home.users.ensure("anna", "consumer")
