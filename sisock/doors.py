@@ -17,7 +17,7 @@ import binascii
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred
@@ -31,14 +31,16 @@ from sisock.http import Policy, headers_of
 from sisock.rules import LOOPBACK, Face, Network, Rules, Verb, covers
 from sisock.throttle import DELAY, Throttle
 from sisock.tokens import Tokens
-from sisock.users import ANYBODY, User
+from sisock.users import ANYBODY, TOKEN_PREFIX, User
 
 if TYPE_CHECKING:
     from sisock.home import Home
 
 MAX_AUTHORIZATION = 12_000
+# The code by which a WebSocket is closed whose caller may be here no more: HTTP's 401 among those that applications have.
+UNAUTHORIZED = 4401
 
-__all__ = ["LOOPBACK", "Caller", "Door", "caller_of"]
+__all__ = ["LOOPBACK", "Caller", "Door", "Open", "caller_of", "see_off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Caller:
 
     user: User
     rules: Callable[[], Rules]
+    # Whether the caller still is who it was: asked of what stays open.
+    welcome: Callable[[], bool] = lambda: True
 
     @property
     def has_token(self) -> bool:
@@ -56,6 +60,22 @@ class Caller:
     def may(self, verb: Verb, node: str) -> bool:
         """Whether the caller may see, read or follow a node of that name."""
         return self.rules().allow(self.user, verb, node)
+
+
+class Open(Protocol):
+    """A WebSocket that somebody has open; `caller` is None where nobody was asked for."""
+
+    caller: Caller | None
+
+    def sendClose(self, code: int, reason: str) -> None:  # noqa: N802
+        """Closes it; who does not answer is cut off."""
+
+
+def see_off(connections: Iterable[Open]) -> None:
+    """Closes the WebSockets of those who may be here no more. To be called every second or so."""
+    for one in list(connections):
+        if one.caller is not None and one.caller.has_token and not one.caller.welcome():
+            one.sendClose(UNAUTHORIZED, "these credentials are accepted no more")
 
 
 # The caller of a face that has no door: it is asked within one process, by tests and by whoever has the session anyway.
@@ -169,7 +189,16 @@ class Door:
         # A dashboard shows its token with every request; one line an hour tells it.
         if self._throttle.succeeded(address, user.authid):
             self._note("login", user.authid, address, method=method)
-        return Caller(user, lambda: self.rules)
+        return Caller(user, lambda: self.rules, lambda: self._still(user))
+
+    def _still(self, user: User) -> bool:
+        """Whether a user may be here still: not revoked, expired or blocked, and with the same secret."""
+        if user.authid in self.rules.blocked or (user.expires is not None and user.expires <= self._clock()):
+            return False
+        if user.authid.startswith(TOKEN_PREFIX):
+            return self.rules.believes(user.authid)
+        now = self._users.get(user.authid)
+        return now is not None and now.fingerprint == user.fingerprint and (now.expires is None or now.expires > self._clock())
 
     def _user(self, name: str, secret: str) -> User:
         user = self._users.get(name)

@@ -11,15 +11,16 @@ own authority (`SISOCK_<NAME>_TLS=1`), or in the clear where `SISOCK_<NAME>_INSE
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from sisock.certificates import Certificates
-from sisock.doors import LOOPBACK, Door
+from sisock.doors import LOOPBACK, Door, Open, see_off
 from sisock.errors import SetupError
 from sisock.home import Home, is_loopback
 from sisock.http import MAX_BODY, listen
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
 
 log = Logger()
+
+# Seconds between two looks whether those who have a connection open may be here still.
+WATCH_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Face:
         here = is_loopback(self.where.host)
         self.door = Door.of(self._home, name, default=LOOPBACK if here else ())
         self._listening: IListeningPort | None = None
+        self._looking: LoopingCall | None = None
 
     @property
     def address(self) -> str:
@@ -94,11 +99,18 @@ class Face:
                 networks=", ".join(trusted),
             )
 
+    def watch(self, connections: Callable[[], Iterable[Open]]) -> None:
+        """Closes, from now on, those of the connections whose caller may be here no more: revoked, expired or blocked."""
+        looking = self._looking = LoopingCall(lambda: see_off(connections()))
+        looking.start(WATCH_EVERY, now=False).addErrback(lambda failure: log.failure("nobody is seen off any more", failure))
+
     def close(self) -> Deferred[Any]:
         """Listens no more."""
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
+        if self._looking is not None and self._looking.running:
+            self._looking.stop()
         listening, self._listening = self._listening, None
         if listening is not None:
             await listening.stopListening()

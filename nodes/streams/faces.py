@@ -58,6 +58,7 @@ class Faces:
         self._doors = Doors(self._face.door, producers)
         root = _Root(app.resource(), self.subscribers, Endpoint(node), node, self._doors)
         self._face.listen(root, door=self._doors, max_body=MAX_BODY)
+        self._face.watch(lambda: self.subscribers.open)
 
     def stop(self) -> None:
         """Listens no more; called in a thread."""

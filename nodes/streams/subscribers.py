@@ -40,7 +40,7 @@ PING_EVERY = 20.0
 PING_WITHIN = 20.0
 # Close codes: the reader was too slow; nothing can be said of what was now.
 TOO_SLOW = 4408
-TRY_AGAIN = 1013
+TRY_AGAIN = 4503
 
 # What Autobahn keeps of a handshake on the connection and reads no more when it is open: 3 kB of each, as without these names
 # its dictionary also fits into one of half the size.
@@ -267,4 +267,4 @@ class Subscribers(WebSocketServerFactory):
     def close(self) -> None:
         """Ends all connections."""
         for one in tuple(self.open):
-            one.sendClose(1001, "the node ends")
+            one.sendClose(1000, "the node ends")

@@ -53,6 +53,7 @@ class Faces:
         """Begins to listen; PortTaken if another program does, SetupError where it may not."""
         self.upstream = UpstreamFactory(self._node.intake)
         self._face.listen(_Both(self.application().resource(), self.upstream, self._face.door, self._node.name))
+        self._face.watch(lambda: self.upstream.open if self.upstream is not None else ())
 
     def close(self) -> Deferred[Any]:
         """Listens no more."""
@@ -93,7 +94,7 @@ class _Both(Resource):
         super().__init__()
         self._api, self._door, self._node = api, door, node
         upstream.startFactory()
-        self._upstream = WebSocketResource(upstream)
+        self._connections, self._upstream = upstream, WebSocketResource(upstream)
 
     def resource(self) -> Resource:
         """Itself, as an application answers."""
@@ -109,4 +110,5 @@ class _Both(Resource):
             return self._api.render(request)
         if not self._door.policy.knows_origin(request):
             return reply_error(request, 403, "bad_origin", "pages of the request's Origin may not do this here.")
+        self._connections.next = caller_of(request)
         return self._upstream.render(request)

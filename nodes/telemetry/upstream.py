@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.logger import Logger
 
+from sisock.doors import Caller
 from sisock.errors import InvalidArgument
 from sisock.nodes.telemetry.source import Event, parse
 
@@ -48,6 +49,7 @@ class Upstream(WebSocketServerProtocol):
     """One robot's, or one gateway's, connection."""
 
     factory: UpstreamFactory
+    caller: Caller | None = None
 
     def onOpen(self) -> None:  # noqa: N802
         """Counts the connection."""
@@ -128,6 +130,8 @@ class UpstreamFactory(WebSocketServerFactory):
         self.counts = Counts()
         self.open: set[Upstream] = set()
         self.paused: set[Upstream] = set()
+        # Who makes the handshake that is being answered; the protocol is built in the same turn of the reactor.
+        self.next: Caller | None = None
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_FRAME,
             maxMessagePayloadSize=MAX_FRAME,
@@ -139,6 +143,12 @@ class UpstreamFactory(WebSocketServerFactory):
             utf8validateIncoming=False,
         )
 
+    def buildProtocol(self, addr: Any) -> Upstream:  # noqa: N802
+        """The protocol of a handshake."""
+        made: Upstream = super().buildProtocol(addr)
+        made.caller, self.next = self.next, None
+        return made
+
     def answered(self, senders: list[Upstream]) -> None:
         """Answers frames that are stored, of each the connection that sent it; belongs to the reactor's thread."""
         for connection, count in Counter(senders).items():
@@ -149,4 +159,4 @@ class UpstreamFactory(WebSocketServerFactory):
     def close(self) -> None:
         """Ends all connections."""
         for connection in tuple(self.open):
-            connection.sendClose(1001, "the node ends")
+            connection.sendClose(1000, "the node ends")

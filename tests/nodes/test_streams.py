@@ -523,8 +523,15 @@ async def test_where_tokens_are_asked_for_pages_show_theirs_in_the_address(node,
     assert (code, error["error"]["code"]) == (403, "sisock.error.not_authorized")
     assert (await node.post(body, headers={"Authorization": f"Bearer sender:{sender.secret}"}))[0] == 201
     await until(lambda: by_address.said == by_header.said == [1])
+    # Who is taken away is out at once, with all that is open.
+    other = home.users.ensure("other", "consumer")
+    staying = await connect(address, f"/prod?site=dome&token=other:{other.secret}")
+    home.users.remove("reader")
     for one in (by_address, by_header):
-        await one.leave()
+        assert await one.factory.gone == 4401
+    await node.post(body, headers={"Authorization": f"Bearer sender:{sender.secret}"})
+    await until(lambda: staying.said == [1])
+    await staying.leave()
 
 
 @pytest_twisted.ensureDeferred
@@ -555,3 +562,12 @@ async def test_an_outlet_hands_on_what_the_node_sends_also_of_sites_that_are_new
         for one in pages:
             await one.leave()
         await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_ends_closes_what_is_open(router, tmp_path, monkeypatch):
+    monkeypatch.setenv("SISOCK_HOME", str(tmp_path))
+    service = await router.serve(made := Streams())
+    page = await connect(made.faces.address, "/prod?site=dome")
+    await service.stop()
+    assert await page.factory.gone == 1000

@@ -344,8 +344,9 @@ async def test_over_tls_with_tokens_but_for_the_networks_that_are_named(router, 
         assert (await deferToThread(fetch, address, "/api/robots", None, context))[0] == 401
         sender = await connect(address, token, authority)
         assert await sender.tell("0,0,1000,r") == ["OK"]
-        await leave(sender)
         assert (await deferToThread(fetch, address, "/api/robots/r", token, context))[0] == 200
+        Home.default().users.remove("robots")
+        assert await sender.factory.gone == 4401
     finally:
         await service.stop()
 
@@ -528,3 +529,12 @@ async def test_robots_are_moved_over_as_the_how_to_says(router, tmp_path):
             assert len((await deferToThread(fetch, made.faces.address, f"{at}/events"))[1]) == 2501
         finally:
             await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_ends_closes_what_is_open(router):
+    service = await router.serve(made := Telemetry())
+    sender = await connect(made.faces.address)
+    assert await sender.tell("0,0,1000,r") == ["OK"]
+    await service.stop()
+    assert await sender.factory.gone == 1000
