@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from autobahn.exception import Disconnected
 from autobahn.twisted.util import sleep
-from autobahn.wamp.exception import TransportLost
+from autobahn.wamp.exception import ApplicationError, TransportLost
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -22,6 +22,7 @@ from sisock.errors import (
     Busy,
     InvalidArgument,
     NodeFailed,
+    NotAuthorized,
     NotConnected,
     PositionLost,
     SisockError,
@@ -37,7 +38,7 @@ from sisock.live import LiveBlock
 from sisock.paging import Stretch, read_pages
 from sisock.polling import Polled, sleep_or
 from sisock.positions import Position
-from sisock.session import Session
+from sisock.session import Session, error_from_wire
 from sisock.splice import Action, AskSince, AskTail, Deliver, Gap, ReadPages, Splice, State, Unread
 from sisock.times import now, to_micros
 
@@ -245,8 +246,14 @@ class Follower:
         self.stop()
 
     def _failed(self, failure: Any) -> None:
-        if failure.check(CancelledError, NotConnected, TransportLost, Disconnected) is None and self._session is not None:
-            self.fail(failure.value)
+        if failure.check(CancelledError, NotConnected, TransportLost, Disconnected) is not None or self._session is None:
+            return
+        error = failure.value
+        if isinstance(error, ApplicationError):
+            error = error_from_wire(error, uris.live(self.node, ""))
+        if isinstance(error, NotAuthorized):
+            error = NotAuthorized(f"this user may not follow {self.node}. A rule of the site with the verb `follow` grants it.")
+        self.fail(error)
 
     def _wake(self) -> None:
         takers, self._takers = self._takers, []

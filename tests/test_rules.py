@@ -7,7 +7,10 @@ import pytest_twisted
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import SubscribeOptions
 
+from sisock.consumer import Consumer
 from sisock.credentials import new_secret
+from sisock.errors import NotAuthorized
+from sisock.session import Access
 from sisock.users import User
 from tests.conftest import audit
 from tests.plain import BASE, shared, until
@@ -170,3 +173,27 @@ async def test_a_rule_lets_no_consumer_serve_and_no_node_read(guests, rules, ann
     node = await guests(router.user("node:rule.reader", "rule.reader"))
     assert (await error_of(node.call(f"{BASE}consumer.rule.any.get_data", [], 1, 0)))[0] == "wamp.error.not_authorized"
     assert (await error_of(node.call(LIST)))[0] == "wamp.error.not_authorized"
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_may_read_and_not_follow_is_told_so(guests, rules, anna, router):
+    from sisock import DataNode, Field
+
+    class Roof(DataNode):
+        """A roof."""
+
+        name = "rule.roof"
+        fields = {"air": Field()}
+
+    node = Roof()
+    service = await router.serve(node)
+    node.append("t", 1_700_000_000.0, {"air": 1.0})
+    await rules(([anna[0]], ["rule.roof"], ["read"]))
+    consumer = await Consumer(Access(router.ws, *anna)).start()
+    try:
+        with pytest.raises(NotAuthorized, match=r"may not follow rule\.roof"):
+            async for _ in consumer.follow("rule.roof", ["air"], start=1.0):
+                pass
+    finally:
+        await consumer.stop()
+        await service.stop()

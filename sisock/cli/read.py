@@ -100,6 +100,8 @@ def get(
         return
     if form in ("parquet", "arrow"):
         raise click.UsageError(f"{form} is for files: name one with -o")
+    # A range that ends before it begins is an error here, too.
+    span(start, end)
     since, until = parse_time(start), None if end is None else parse_time(end)
     stride = None if min_stride is None else parse_duration(min_stride)
 

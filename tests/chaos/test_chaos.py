@@ -139,6 +139,7 @@ class Site:
             # Each of them at least once, then at random.
             fault = order.pop(0) if order else self.chance.choice(faults)
             self.told.append(fault.__name__)
+            print(f"{seconds_now() - end + seconds:.0f} s: {fault.__name__}", flush=True)
             await fault()
             await self.wait(self.chance.uniform(*pause))
 
@@ -147,6 +148,7 @@ class Site:
     async def settle(self):
         """All is well again and the node is quiet: the followers have what the node has, and it is answered."""
         (self.router.home.path / "quiet").touch()
+        print("quiet", flush=True)
         plain = self.consumers[0]
 
         async def truth():
@@ -217,7 +219,9 @@ async def chaos(folder, server, seconds, pause):
     try:
         await until(lambda: site.take() or all(len(table.block) > 50 for table in site.tables), 40)
         await site.break_things(seconds, pause)
+        print("settling", flush=True)
         whole = await site.settle()
+        print("settled", flush=True)
         apart = await site.rows_apart()
         told = [f"seed {seed}", f"faults {len(site.told)}", f"rows {len(whole)}"]
         told += [

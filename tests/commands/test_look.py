@@ -152,6 +152,7 @@ async def test_rows_go_to_files_whole_with_units(commands, roof, consumer, tmp_p
         (["get", "roof", "n", "-o", "."], "does not say its form"),
         (["get", "roof", "n", "-o", "no/rows.csv"], "cannot be written"),
         (["get", "roof", "n", "-o", "a.csv", "--start", "-1h", "--end", "-2h"], "is not after"),
+        (["get", "roof", "n", "--start", "-1h", "--end", "-2h"], "is not after"),
         (["get", "roof", "n", "-o", "a.csv", "--format", "json"], "json is printed"),
         (["get", "roof", "n", "--format", "arrow"], "name one with -o"),
         (["gaps", "roof", "--longer", "0s"], "above nothing"),

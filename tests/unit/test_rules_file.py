@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from twisted.internet.task import Clock
@@ -97,13 +98,14 @@ def test_what_is_wrong_is_said_with_its_place(text, word):
 
 class Edited:
     def __init__(self, path):
-        self.clock, self.path = Clock(), path
+        self.clock, self.path, self.writes = Clock(), path, 0
         self.file = RulesFile(path, self.clock.seconds)
 
     def write(self, text):
         self.path.write_text(text)
-        # Two writes within a tick of the disk's clock are told by their size alone.
-        os.utime(self.path, ns=(self.path.stat().st_mtime_ns + 1000,) * 2)
+        # Of the future, so that only the clock of this test counts; each by itself.
+        self.writes += 1
+        os.utime(self.path, (time.time() + 3600 + self.writes,) * 2)
 
     def settled(self):
         self.file.current()
@@ -129,6 +131,18 @@ def test_an_edit_counts_once_it_stands_and_one_that_breaks_the_file_not_at_all(t
     assert edited.file.problem is None
     edited.path.unlink()
     assert edited.settled() == OPEN
+
+
+def test_whoever_looks_seldom_does_not_go_by_old_rules(tmp_path):
+    path = tmp_path / "access.toml"
+    file = RulesFile(path)
+    assert file.current() == OPEN
+    path.write_text(GRANTS)
+    os.utime(path, (time.time() - 1,) * 2)
+    assert file.current() == rules()
+    path.write_text('blocked = ["anna"]')
+    os.utime(path, (time.time() - 0.5,) * 2)
+    assert file.current().blocked == {"anna"}
 
 
 def test_broken_from_the_start_it_grants_nothing(tmp_path):
