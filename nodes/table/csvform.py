@@ -19,6 +19,8 @@ from sisock.nodes.table.layout import unique
 # Bytes at a file's beginning by which it is judged.
 SAMPLE = 1 << 20
 SEPARATORS = ",;\t|"
+# Bytes that Arrow takes together.
+BLOCK = 1 << 20
 _NULLS = ["", "NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "none"]
 _BOOLS = {"true_values": ["true", "True", "TRUE"], "false_values": ["false", "False", "FALSE"]}
 _BOM = b"\xef\xbb\xbf"
@@ -58,9 +60,11 @@ class CsvForm:
             return "skip"
 
         quoted = b'"' in data
+        # A program that looks at a short file and ends would end while Arrow's threads only just begin, which aborts it.
+        options = {"use_threads": len(data) > BLOCK, "block_size": len(data) + 1 if quoted else BLOCK}
         return arrow_csv.read_csv(
             pa.BufferReader(data),
-            arrow_csv.ReadOptions(column_names=list(self.names), block_size=len(data) + 1 if quoted else 1 << 20),
+            arrow_csv.ReadOptions(column_names=list(self.names), **options),
             arrow_csv.ParseOptions(delimiter=self.separator, newlines_in_values=quoted, invalid_row_handler=skip),
             arrow_csv.ConvertOptions(
                 column_types=types,

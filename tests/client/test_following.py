@@ -174,7 +174,8 @@ async def test_a_reader_who_is_slow_holds_a_bounded_amount_and_loses_nothing(nod
     for first in range(1000, 100_000, 1000):
         await deferToThread(node.count(first, first + 1000).result)
     appended.set()
-    assert await most < 10_000
+    # What came before it was full, and one answer to what came since.
+    assert await most < 50_000
     assert kept.n == list(range(100_000))
 
 
