@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 from math import nan
+from types import SimpleNamespace
 
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
 from sisock import DataNode, Field
+from sisock.answering import Answers
+from sisock.asking import Call, Question, Take, ask_arrow
+from sisock.consumer import Consumer
 from sisock.errors import NodeFailed, NotConnected, TooMuch, UnknownNode
 from sisock.fields import Catalogue
 from sisock.requests import DataRequest
@@ -20,6 +25,7 @@ class MemoryConsumer:
         self.faults: dict[str, Exception] = {}
         self.silent: set[str] = set()
         self.calls: list[dict] = []
+        self.questions: list[tuple[str, Question]] = []
         # Fire when a silent node was asked, and when the asker gave up on it.
         self.asked: Deferred[None] = Deferred()
         self.given_up: Deferred[None] = Deferred()
@@ -29,7 +35,7 @@ class MemoryConsumer:
             raise NotConnected
         return [{"name": node.name, "description": node.description} for node in self.served.values()]
 
-    async def get_fields(self, node: str, start: float, end: float | None) -> Catalogue:
+    async def get_fields(self, node: str, start: float = 1.0, end: float | None = None) -> Catalogue:
         return (await self._reach(node)).get_fields(start, end)
 
     async def get_data(
@@ -54,6 +60,22 @@ class MemoryConsumer:
         if answer is False:
             raise TooMuch
         return answer
+
+    async def read(self, node: str, question: Question, take: Take | None = None) -> dict:
+        self.questions.append((node, question))
+        return await ask_arrow(self.caller(node), question, take)
+
+    def caller(self, node: str) -> Call:
+        async def call(*args, on_progress=None, **how):
+            served = await self._reach(node)
+            own = type(served).get_data is DataNode.get_data
+            answers = Answers(served, deferToThread, keeper=served if own else None)
+            return await answers.get_data(*args, details=SimpleNamespace(progress=on_progress), **how)
+
+        return call
+
+    # By pages, as the real one does.
+    read_all = Consumer.read_all
 
     async def _reach(self, node: str) -> DataNode:
         from twisted.internet import reactor
@@ -102,10 +124,10 @@ class Long(DataNode):
     """So many rows that two fields are more than one answer may hold."""
 
     name = "long"
-    rows = 100_000
+    length = 100_000
 
     def __init__(self) -> None:
         super().__init__()
         for name in ("a", "b"):
             self.declare({name: Field(timeline=name)})
-            self.append(name, [float(i) for i in range(1, self.rows + 1)], {name: [float(i) for i in range(self.rows)]})
+            self.append(name, [float(i) for i in range(1, self.length + 1)], {name: [float(i) for i in range(self.length)]})
