@@ -11,8 +11,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sisock.asking import Answered, Question, Take
 from sisock.errors import NotConnected, SisockError, TimedOut, TooMuch, UnknownNode
 from sisock.fields import Catalogue
+from sisock.grafana_bridge.notes import Note, find
+from sisock.grafana_bridge.queries import Query, Source
 from sisock.grafana_bridge.series import Ask, Result, Series, lacks_catalogue, results
 
 log = Logger()
@@ -40,18 +43,8 @@ class Consumer(Protocol):
     async def get_fields(self, node: str, start: float, end: float | None) -> Catalogue:
         """What a node offers."""
 
-    async def get_data(
-        self,
-        node: str,
-        fields: Sequence[str],
-        start: float,
-        end: float | None,
-        *,
-        min_stride: float | None = None,
-        max_points: int | None = None,
-        method: str | None = None,
-    ) -> dict[str, Any]:
-        """Data of a node's fields, in contract A7's form."""
+    async def read(self, node: str, question: Question, take: Take | None = None) -> dict[str, Answered]:
+        """One call of a node's get_data, read as blocks."""
 
 
 class NoSession(NotConnected):
@@ -65,7 +58,7 @@ class NoSession(NotConnected):
 
 @dataclass
 class _Found:
-    by_source: dict[tuple[str, str], Result] = field(default_factory=dict)
+    by_source: dict[Source, Result] = field(default_factory=dict)
     points: int = 0
 
 
@@ -102,39 +95,49 @@ class Reader:
                 found[name] = answer
         return found
 
-    async def read(self, asks: Sequence[Ask]) -> dict[tuple[str, str], Result]:
-        """The series of each (node, field), or what is wrong with it alone."""
+    async def read(self, asks: Sequence[Ask]) -> dict[Source, Result]:
+        """The series of each source, or what is wrong with it alone."""
         found = _Found()
         outcomes = await _all(self._within(QUERY_DEADLINE, ask.node, self._fill(ask, found)) for ask in asks)
         for ask, outcome in zip(asks, outcomes, strict=True):
             if isinstance(outcome, Failure):
                 error = _error(outcome)
                 for name in ask.fields:
-                    found.by_source.setdefault((ask.node, name), error)
+                    found.by_source.setdefault((ask.node, name, ask.method), error)
         return found.by_source
+
+    async def notes(self, query: Query) -> dict[str, Sequence[Note] | SisockError]:
+        """The notes of each query of them, or what is wrong with it alone."""
+        wanted = list(dict.fromkeys(target.note for target in query.targets if target.note is not None))
+        outcomes = await _all(self.find_notes(text, query.start, query.end) for text in wanted)
+        return {
+            text: _error(found) if isinstance(found, Failure) else found for text, found in zip(wanted, outcomes, strict=True)
+        }
+
+    async def find_notes(self, text: str, start: float, end: float) -> list[Note]:
+        """The notes of one query."""
+        return await self._within(QUERY_DEADLINE, f"what {text!r:.80} asks", find(self._consumer, text, start, end))
 
     async def _fill(self, ask: Ask, found: _Found) -> None:
         try:
             answered = await self._ask(ask, found)
         except SisockError as error:
             if len(ask.fields) == 1 or isinstance(error, (UnknownNode, TimedOut, NotConnected)):
-                found.by_source.update({(ask.node, name): error for name in ask.fields})
+                found.by_source.update({(ask.node, name, ask.method): error for name in ask.fields})
                 return
             # One field can be what the node refuses all of them for, so each is asked alone.
             for name in ask.fields:
                 await self._fill(replace(ask, fields=(name,)), found)
         else:
-            found.by_source.update({(ask.node, name): result for name, result in answered.items()})
+            found.by_source.update({(ask.node, name, ask.method): result for name, result in answered.items()})
 
     async def _ask(self, ask: Ask, found: _Found) -> dict[str, Result]:
-        answer = await self._consumer.get_data(
-            ask.node, ask.fields, ask.start, ask.end, min_stride=ask.min_stride, max_points=ask.max_points
-        )
+        answer = await self._consumer.read(ask.node, ask.question())
         catalogue = None
         if lacks_catalogue(ask, answer):
             catalogue = await self._consumer.get_fields(ask.node, 1.0, None)
         answered = results(ask, answer, catalogue)
-        points = sum(len(result.values) for result in answered.values() if isinstance(result, Series))
+        points = sum(len(result) for result in answered.values() if isinstance(result, Series))
         if found.points + points > MAX_POINTS:
             raise TooMuch(f"a query may hold {MAX_POINTS} points. Ask for a shorter time, or with maxDataPoints.")
         found.points += points

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from sisock.doors import caller_of
-from sisock.errors import TooMuch
-from sisock.grafana_bridge import prom, simplejson
+from sisock.errors import SisockError, TooMuch
+from sisock.grafana_bridge import frames, jsonsource, prom, queries, simplejson
+from sisock.grafana_bridge.notes import Note
 from sisock.grafana_bridge.reader import MAX_POINTS, Consumer, Reader
 from sisock.grafana_bridge.series import Result, Series
 from sisock.http import application, json_body, reply, reply_encoded, to_json
@@ -34,7 +35,7 @@ def create_app(consumer: Consumer, *, clock: IReactorTime | None = None) -> Klei
         return Reader(Seen(consumer, caller_of(request)), clock)
 
     _health(app, consumer)
-    _simplejson(app, reader_for)
+    _grafana(app, reader_for)
     prom.mount(app, consumer, clock=clock)
     return app
 
@@ -46,7 +47,9 @@ def _health(app: Klein, consumer: Consumer) -> None:
     app.route("/healthz", methods=["GET"])(healthz)
 
 
-def _simplejson(app: Klein, reader_for: Callable[[Any], Reader]) -> None:
+def _grafana(app: Klein, reader_for: Callable[[Any], Reader]) -> None:
+    """The routes of the SimpleJson and JSON data sources, which share an address."""
+
     def root(request: Any) -> bytes:
         reader_for(request).check_session()
         return reply(request, {"status": "ok"})
@@ -54,37 +57,80 @@ def _simplejson(app: Klein, reader_for: Callable[[Any], Reader]) -> None:
     async def search(request: Any) -> bytes:
         reader = reader_for(request)
         reader.check_session()
-        text = simplejson.parse_search(json_body(request))
-        offered = await reader.catalogues()
-        names = (f"{node}{simplejson.SEPARATOR}{name}" for node, catalogue in offered.items() for name in catalogue.fields)
-        return reply(request, simplejson.matching(names, text))
+        text = queries.parse_search(json_body(request))
+        found = queries.matching(jsonsource.names(await reader.catalogues()), text)
+        return reply(request, [queries.written(name) for name in found])
 
     async def query(request: Any) -> bytes:
         reader = reader_for(request)
         reader.check_session()
-        asked = simplejson.parse_query(json_body(request))
-        found = await reader.read(asked.asks())
-        return reply_encoded(request, await _encoded(asked, found))
+        asked = queries.parse_query(json_body(request))
+        found, noted = await reader.read(asked.asks()), await reader.notes(asked)
+        return reply_encoded(request, await _encoded(asked, found, noted))
+
+    async def annotations(request: Any) -> bytes:
+        reader = reader_for(request)
+        reader.check_session()
+        wanted = queries.parse_annotations(json_body(request))
+        found = await reader.find_notes(wanted.text, wanted.start, wanted.end)
+        return reply(request, [_annotation(note, wanted.annotation) for note in found])
+
+    def offered(answer: Callable[[Any, jsonsource.Catalogues], Any]) -> Callable[[Any], Any]:
+        """A route that is answered from what all nodes offer."""
+
+        async def route(request: Any) -> bytes:
+            reader = reader_for(request)
+            reader.check_session()
+            body = json_body(request)
+            return reply(request, answer(body, await reader.catalogues()))
+
+        return route
+
+    def tag_keys(request: Any) -> bytes:
+        reader_for(request).check_session()
+        return reply(request, jsonsource.tag_keys())
 
     app.route("/", methods=["GET"])(root)
     app.route("/search", methods=["GET", "POST"])(search)
     app.route("/query", methods=["POST"])(query)
+    app.route("/annotations", methods=["POST"])(annotations)
+    app.route("/tag-keys", methods=["GET", "POST"])(tag_keys)
+    for path, answer in (
+        ("/metrics", jsonsource.metrics),
+        ("/metric-payload-options", jsonsource.payload_options),
+        ("/variable", jsonsource.variable),
+        ("/tag-values", jsonsource.tag_values),
+    ):
+        # Klein tells routes apart by the names of their functions, unless it is told others.
+        app.route(path, methods=["POST"], endpoint=path)(offered(answer))
 
 
-async def _encoded(query: simplejson.Query, found: dict[tuple[str, str], Result]) -> bytes:
+def _annotation(note: Note, asked: Any) -> dict[str, Any]:
+    shape = {"annotation": asked, "time": note.start_ms, "title": note.title, "text": note.text, "tags": list(note.tags)}
+    return shape if note.end_ms is None else shape | {"timeEnd": note.end_ms, "isRegion": True}
+
+
+async def _encoded(
+    query: queries.Query, found: dict[queries.Source, Result], noted: dict[str, Sequence[Note] | SisockError]
+) -> bytes:
     """The answer, encoded a target at a time, so that a large one does not hold up everybody else."""
     from twisted.internet import reactor
 
     parts: list[bytes] = []
     held = fresh = 0
     for target in query.targets:
-        result = target.error or found[target.node, target.field]
+        if target.note is not None and target.error is None:
+            parts.append(to_json(frames.notes_frame(target, noted[target.note])))
+            continue
+        result = target.error or found[target.source]
         if isinstance(result, Series):
-            held += len(result.values)
-            fresh += len(result.values)
+            if not query.filters.let_field(result.spec):
+                continue
+            held += len(result)
+            fresh += len(result)
             if held > MAX_POINTS:
                 result = TooMuch(f"an answer may hold {MAX_POINTS} points. Ask for fewer targets at a time.")
-        parts.append(to_json(simplejson.shape(target, result)))
+        parts.append(to_json(frames.frame(target, result) if target.kind == "frame" else simplejson.shape(target, result)))
         if fresh > BREATH:
             fresh = 0
             await deferLater(IReactorTime(reactor), 0)

@@ -102,6 +102,8 @@ def rows(result: Any, request: DataRequest, offered: Catalogue) -> list[Rows]:
     answered = checked(result, request)
     if isinstance(answered, bool):
         return []
+    # Arrow has NaN and integers of 64 bits, which lists have not.
+    answered["data"] |= {str(name): Column.of(values) for name, values in result["data"].items()}
     found = []
     for name, reading in _readings(answered, request, offered).items():
         block, before = reduced(request, reading.block.columns, reading)

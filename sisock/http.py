@@ -87,14 +87,14 @@ def error_shape(code: str, message: str) -> dict[str, dict[str, str]]:
 
 def to_json(value: Any) -> bytes:
     """JSON; NaN and the infinities, which it does not have, are null."""
+    # Only those who serve HTTP have it.
+    import orjson
+
     try:
-        return _dumps(value)
-    except ValueError:
-        return _dumps(_finite(value))
-
-
-def _dumps(value: Any) -> bytes:
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # Integers beyond 64 bits, half surrogates: what came from a client may hold them.
+        return json.dumps(_finite(value), allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def _finite(value: Any) -> Any:

@@ -33,6 +33,10 @@ class Seen:
         if reading and not self._caller.may("read", node):
             raise NotAuthorized(f"{self._caller.user.authid} may not read the node {node!r}")
 
+    def sees(self, node: str) -> bool:
+        """Whether the caller may see a node of that name."""
+        return self._caller.may("see", node)
+
     async def nodes(self) -> list[dict[str, str]]:
         """The nodes that are there and the caller may see, oldest first."""
         return [node for node in await self._consumer.nodes() if self._caller.may("see", node["name"])]
@@ -53,4 +57,10 @@ class Seen:
         """One call of a node's get_data, read as blocks."""
         self.check(node, reading=True)
         found: dict[str, Answered] = await self._consumer.read(node, question, take)
+        return found
+
+    async def read_all(self, node: str, question: Question, take: Take, **how: Any) -> dict[str, Answered]:
+        """All rows of a long range, by pages."""
+        self.check(node, reading=True)
+        found: dict[str, Answered] = await self._consumer.read_all(node, question, take, **how)
         return found

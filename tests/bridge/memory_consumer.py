@@ -9,7 +9,8 @@ from twisted.internet.threads import deferToThread
 
 from sisock import DataNode, Field
 from sisock.answering import Answers
-from sisock.asking import Question, Take, ask_arrow
+from sisock.asking import Call, Question, Take, ask_arrow
+from sisock.consumer import Consumer
 from sisock.errors import NodeFailed, NotConnected, TooMuch, UnknownNode
 from sisock.fields import Catalogue
 from sisock.requests import DataRequest
@@ -34,7 +35,7 @@ class MemoryConsumer:
             raise NotConnected
         return [{"name": node.name, "description": node.description} for node in self.served.values()]
 
-    async def get_fields(self, node: str, start: float, end: float | None) -> Catalogue:
+    async def get_fields(self, node: str, start: float = 1.0, end: float | None = None) -> Catalogue:
         return (await self._reach(node)).get_fields(start, end)
 
     async def get_data(
@@ -62,15 +63,20 @@ class MemoryConsumer:
 
     async def read(self, node: str, question: Question, take: Take | None = None) -> dict:
         self.questions.append((node, question))
-        served = await self._reach(node)
-        own = type(served).get_data is DataNode.get_data
-        answers = Answers(served, deferToThread, keeper=served if own else None)
+        return await ask_arrow(self.caller(node), question, take)
 
+    def caller(self, node: str) -> Call:
         async def call(*args, on_progress=None, **how):
+            served = await self._reach(node)
+            own = type(served).get_data is DataNode.get_data
+            answers = Answers(served, deferToThread, keeper=served if own else None)
             details = None if on_progress is None else SimpleNamespace(progress=on_progress)
             return await answers.get_data(*args, details=details, **how)
 
-        return await ask_arrow(call, question, take)
+        return call
+
+    # By pages, as the real one does.
+    read_all = Consumer.read_all
 
     async def _reach(self, node: str) -> DataNode:
         from twisted.internet import reactor
@@ -119,10 +125,10 @@ class Long(DataNode):
     """So many rows that two fields are more than one answer may hold."""
 
     name = "long"
-    rows = 100_000
+    length = 100_000
 
     def __init__(self) -> None:
         super().__init__()
         for name in ("a", "b"):
             self.declare({name: Field(timeline=name)})
-            self.append(name, [float(i) for i in range(1, self.rows + 1)], {name: [float(i) for i in range(self.rows)]})
+            self.append(name, [float(i) for i in range(1, self.length + 1)], {name: [float(i) for i in range(self.length)]})

@@ -116,7 +116,8 @@ async def seen(client, headers=None):
 
 async def read(client, name, headers=None):
     """What a query of one field of a node gives: its number of points, or what is said of it."""
-    body = {"range": {"from": "1970-01-01T00:00:00Z", "to": "1970-01-02T00:00:00Z"}, "targets": [{"target": f"{name}::air"}]}
+    target = {"target": f"{name}::air", "type": "timeserie"}
+    body = {"range": {"from": "1970-01-01T00:00:00Z", "to": "1970-01-02T00:00:00Z"}, "targets": [target]}
     answer = await client.post("/query", body, headers=headers or {})
     if answer.status != 200:
         return answer.status

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.web.client import ResponseNeverReceived
 
-from sisock import DataNode, Field
+from sisock import DataNode, Field, resolution, streaming
 from sisock.errors import NodeFailed, NotConnected
 from sisock.grafana_bridge import Bridge, create_app, reader, service
 from sisock.session import Access
@@ -18,6 +19,8 @@ from tests.bridge.memory_consumer import Grumpy, Long, MemoryConsumer, Weather
 
 RANGE = {"from": "1970-01-01T00:00:01Z", "to": "1970-01-02T00:00:00Z"}
 AIR = [[1.5, 1000000], [None, 4600000], [3.0, 8200500]]
+# A node that answers in lists has no NaN, and a row without any value is none.
+GRUMPY = [[1.5, 1000000], [3.0, 8200500]]
 WIND = [[7, 1000000], [9, 1060000.5]]
 
 
@@ -132,12 +135,15 @@ async def test_series_in_the_order_they_were_asked_for(client, consumer):
     answer = await client.post("/query", query("weather::wind", "grumpy::air", "weather::air", "weather::wind"))
     assert answer.json == [
         {"target": "weather::wind", "datapoints": WIND},
-        {"target": "grumpy::air", "datapoints": AIR},
+        {"target": "grumpy::air", "datapoints": GRUMPY},
         {"target": "weather::air", "datapoints": AIR},
         {"target": "weather::wind", "datapoints": WIND},
     ]
     assert all(isinstance(ms, int) for _, ms in answer.json[1]["datapoints"])
-    assert [(call["node"], call["fields"]) for call in consumer.calls] == [("weather", ["wind", "air"]), ("grumpy", ["air"])]
+    assert [(node, question.fields) for node, question in consumer.questions] == [
+        ("weather", ("wind", "air")),
+        ("grumpy", ("air",)),
+    ]
 
 
 @pytest_twisted.ensureDeferred
@@ -169,7 +175,14 @@ async def test_texts_and_truths_are_as_they_are(client):
 async def test_a_bad_target_is_an_error_for_itself_alone(client, consumer):
     consumer.served["broken"] = Weather()
     consumer.faults["broken"] = NodeFailed("see its log")
-    bad = ["weather::nothing", "nowhere::air", "weather", "broken::air", {"target": "weather::air", "type": "pie"}, 5]
+    bad = [
+        "weather::nothing",
+        "nowhere::air",
+        "weather",
+        "broken::air",
+        {"target": "weather::air", "payload": {"format": "pie"}},
+        5,
+    ]
     answer = await client.post("/query", query("weather::air", *bad, {"target": "a b::c", "type": "table", "refId": "Z"}))
     assert codes(answer) == [
         None,
@@ -201,8 +214,17 @@ async def test_a_node_that_refuses_all_fields_for_one_is_asked_for_each(client):
 @pytest_twisted.ensureDeferred
 async def test_a_node_that_never_answers(client, consumer, clock):
     consumer.silent.add("grumpy")
+    answered, read = Deferred(), consumer.read
+
+    async def reading(*asked):
+        found = await read(*asked)
+        answered.callback(None)
+        return found
+
+    consumer.read = reading
     answering = client.ask("POST", "/query", json=query("grumpy::air", "weather::air", "grumpy::wind"))
     await consumer.asked
+    await answered
     clock.advance(reader.QUERY_DEADLINE)
     response = await answering
     parts = await response.json()
@@ -220,17 +242,19 @@ async def test_an_unexpected_error_is_one_target_s_and_is_logged(client, consume
 
 
 @pytest_twisted.ensureDeferred
-async def test_too_much_is_an_error_for_those_that_are(client, consumer):
+async def test_too_much_is_an_error_for_those_that_are(client, consumer, monkeypatch):
     class Longer(Long):
         name = "longer"
-        rows = 130_000
+        length = 130_000
 
     consumer.served |= {"long": Long(), "longer": Longer()}
     full = {"range": {"from": RANGE["from"], "to": "1971-01-01"}}
-    # Together they are too much for one answer of the node, alone they are not.
     answer = await client.post("/query", query("long::a", "long::b") | full)
     assert codes(answer) == [None, None]
     assert [len(part["datapoints"]) for part in answer.json] == [100_000, 100_000]
+    monkeypatch.setattr(resolution, "MAX_ARROW", 1 << 20)
+    monkeypatch.setattr(streaming, "MAX_ARROW", 1 << 20)
+    monkeypatch.setattr(streaming, "MAX_CALL", 1 << 20)
     answer = await client.post("/query", query("longer::a", "weather::air") | full)
     assert codes(answer) == ["sisock.error.too_much", None]
     answer = await client.post("/query", query("longer::a", maxDataPoints=1000) | full)
@@ -255,8 +279,9 @@ async def test_the_resolution_reaches_the_node(client, consumer):
     await client.post("/query", query("weather::air", interval="30s"))
     await client.post("/query", query("weather::air", interval="30s", intervalMs=30000, maxDataPoints=500))
     await client.post("/query", query("weather::air"))
-    assert [(call["stride"], call["points"]) for call in consumer.calls] == [(30.0, None), (None, 500), (None, None)]
-    assert {(call["start"], call["end"]) for call in consumer.calls} == {(1.0, 86400.0)}
+    asked = [question for _, question in consumer.questions]
+    assert [(one.min_stride, one.max_points) for one in asked] == [(30.0, None), (None, 500), (None, None)]
+    assert {(one.start, one.end) for one in asked} == {(1_000_000, 86_400_000_000)}
 
 
 @pytest_twisted.ensureDeferred
@@ -281,7 +306,7 @@ async def test_what_is_no_number_is_null(client, consumer):
 async def test_nothing_asked_is_nothing_answered(client, consumer, targets):
     assert (await client.post("/query", {"range": RANGE, "targets": targets})).json == []
     assert (await client.post("/query", {"range": RANGE})).json == []
-    assert consumer.calls == []
+    assert consumer.questions == []
 
 
 @pytest.mark.parametrize(
@@ -302,7 +327,8 @@ async def test_a_query_of_the_wrong_type(client, body):
 @pytest_twisted.ensureDeferred
 async def test_other_routes_methods_and_sizes(client):
     assert (await client.get("/query")).error[:2] == (405, "method_not_allowed")
-    assert (await client.get("/annotations")).error[:2] == (404, "not_found")
+    assert (await client.get("/annotations")).error[:2] == (405, "method_not_allowed")
+    assert (await client.get("/annotation")).error[:2] == (404, "not_found")
     assert (await client.post("/query", b" " * 1_000_001)).error[:2] == (413, "too_large")
 
 

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 
 from sisock import Catalogue, Field
-from sisock.errors import InvalidArgument, NodeFailed, SisockError, TooMuch, UnknownField
-from sisock.grafana_bridge import simplejson
-from sisock.grafana_bridge.series import Ask, Series, lacks_catalogue, results
-from sisock.grafana_bridge.simplejson import Target, parse_query, parse_search, shape
+from sisock.asking import Answered
+from sisock.blocks import Block, Column
+from sisock.errors import InvalidArgument, TooMuch, UnknownField
+from sisock.grafana_bridge.queries import Target, matching, parse_query, parse_search, spelled_out, written
+from sisock.grafana_bridge.series import Ask, Series, column_json, lacks_catalogue, millis_json, results
+from sisock.grafana_bridge.simplejson import shape
 from sisock.http import to_json
 
 RANGE = {"from": "2017-07-14T00:00:00.000Z", "to": "2017-07-14T01:00:00Z"}
@@ -125,12 +127,13 @@ def test_no_targets_are_no_calls(targets):
 
 @pytest.mark.parametrize(
     "target",
-    [None, 5, "roof::air", [], {}, {"target": None}, {"target": 5}]
+    [None, 5, "roof::air", [], {"type": "table"}, {"target": None, "type": "timeserie"}, {"target": 5}]
     + [
         {"target": name}
-        for name in ("", "roof", "::air", "roof::", "a b::air", "roof.::air", "roof:: \n", "\ud800::a", "a" * 300 + "::b")
+        for name in ("roof", "::air", "roof::", "a b::air", "roof.::air", "roof:: \n", "\ud800::a", "a" * 300 + "::b")
     ]
-    + [{"target": "roof::air", "type": kind} for kind in ("pie", 1, [], {"a": 1}, False)],
+    + [{"target": "roof::air", "payload": {"format": "pie"}}, {"target": "roof::air", "payload": {"method": 5}}]
+    + [{"target": "roof", "payload": {"field": {}}}, {"target": "roof::air", "payload": "{"}],
 )
 def test_a_bad_target_carries_its_own_error(target):
     query = parse_query({"range": RANGE, "targets": [{"target": "roof::air"}, target]})
@@ -192,8 +195,8 @@ def test_any_body_is_a_search_or_refused(body):
 
 def test_a_search_keeps_the_names_that_contain_the_text():
     names = ["roof::Air", "roof::wind", "airport::x"]
-    assert simplejson.matching(names, parse_search({"target": "AIR"})) == ["roof::Air", "airport::x"]
-    assert simplejson.matching(names, parse_search(None)) == names
+    assert matching(names, parse_search({"target": "AIR"})) == ["roof::Air", "airport::x"]
+    assert matching(names, parse_search(None)) == names
 
 
 # --- shapes
@@ -202,15 +205,15 @@ def test_a_search_keeps_the_names_that_contain_the_text():
 # Times beyond 2^53 microseconds (the year 2255) have no exact float.
 @given(st.lists(st.integers(-(2**53), 2**53)))
 def test_milliseconds_are_integers_where_they_are_whole(micros):
-    series = Series(np.array(micros, np.int64), [None] * len(micros), "number")
-    points = shape(Target("x::y"), series)["datapoints"]
+    series = Series(np.array(micros, np.int64), Column.null(len(micros)), Field())
+    points = wire(shape(Target("x::y"), series))["datapoints"]
     for t, (_, ms) in zip(micros, points, strict=True):
         assert isinstance(ms, int) is (t % 1000 == 0)
         assert ms == t / 1000
 
 
 def test_the_shapes():
-    series = Series(np.array([1_000_000, 1_500_500]), ["on", None], "string")
+    series = Series(np.array([1_000_000, 1_500_500]), Column.of(["on", None]), Field(type="string"))
     assert wire(shape(Target("n::f", field="f"), series)) == {"target": "n::f", "datapoints": [["on", 1000], [None, 1500.5]]}
     assert wire(shape(Target("n::f", "table", "A", "n", "f"), series)) == {
         "type": "table",
@@ -235,57 +238,77 @@ def test_the_shapes_of_errors():
 # --- series of a node's answer
 
 
-def test_series_of_one_timeline_need_no_catalogue():
-    answer = {"data": {"a": [1, None], "b": [True, False]}, "timeline": {"t": {"t": [1.5, 2]}}}
-    assert not lacks_catalogue(ASK, answer)
-    found = results(ASK, answer)
-    assert (found["a"].t.tolist(), found["a"].values, found["a"].type) == ([1_500_000, 2_000_000], [1, None], "number")
-    assert found["b"].type == "bool"
+def answered(timeline, t, **columns):
+    """What a node answered of one timeline."""
+    block = Block.of(t, columns)
+    return {timeline: Answered(timeline, [block], {name: Field(type=block.columns[name].type, units="m") for name in columns})}
 
 
-def test_several_timelines_need_the_catalogue():
-    answer = {"data": {"a": [1], "b": ["x"]}, "timeline": {"t": {"t": [1]}, "u": {"t": [2]}}}
-    assert lacks_catalogue(ASK, answer)
-    found = results(ASK, answer, Catalogue({"a": Field(timeline="u"), "b": Field(timeline="t", type="string")}))
-    assert [found[name].t.tolist() for name in "ab"] == [[2_000_000], [1_000_000]]
+def test_series_need_no_catalogue_where_all_fields_came():
+    answers = answered("t", [1.5, 2], a=[1, None]) | answered("u", [3], b=[True])
+    assert not lacks_catalogue(ASK, answers)
+    found = results(ASK, answers)
+    assert (found["a"].t.tolist(), found["a"].column.to_list(), found["a"].spec) == (
+        [1_500_000, 2_000_000],
+        [1, None],
+        Field(units="m"),
+    )
+    assert (found["b"].t.tolist(), found["b"].spec.type, found["b"].spec.timeline) == ([3_000_000], "bool", "u")
 
 
 def test_an_unknown_field_is_told_from_an_empty_one():
-    answer = {"data": {"a": [], "b": []}, "timeline": {}}
-    assert lacks_catalogue(ASK, answer)
-    found = results(ASK, answer, Catalogue({"a": Field(type="string")}))
-    assert (found["a"].values, found["a"].type) == ([], "string")
+    answers = answered("t", [1], c=[1])
+    assert lacks_catalogue(ASK, answers)
+    found = results(ASK, answers, Catalogue({"a": Field(type="string")}))
+    assert (len(found["a"]), found["a"].spec.type) == (0, "string")
     assert isinstance(found["b"], UnknownField)
 
 
+VALUES = st.one_of(
+    st.lists(st.none() | st.floats(), max_size=5),
+    st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=5),
+    st.lists(st.none() | st.booleans(), max_size=5),
+    st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])), max_size=5),
+)
+
+
+@given(VALUES, st.lists(st.integers(-(2**53), 2**53), min_size=5, max_size=5))
+def test_columns_are_written_as_their_values_are(values, micros):
+    column, t = Column.of(values), np.array(micros[: len(values)], np.int64)
+    listed = json.loads(json.dumps(column.to_list()))
+    assert json.loads(column_json(column)) == listed
+    series = Series(t, column, Field())
+    written = wire(shape(Target("x::y", field="y"), series))["datapoints"]
+    assert written == [list(one) for one in zip(listed, json.loads(millis_json(t)), strict=True)]
+    assert wire(shape(Target("x::y", "table", field="y"), series))["rows"] == [[t, value] for value, t in written]
+
+
+# --- names with variables in them
+
+
 @pytest.mark.parametrize(
-    ("values", "times"),
+    ("text", "names"),
     [
-        ([1, 2], [1]),
-        ("text", [1, 2, 3, 4]),
-        ([b"bytes"], [1]),
-        ([[1]], [1]),
-        ([1], [None]),
-        ([1], [math.nan]),
-        ([1], ["noon"]),
-        ([1], [1e300]),
-        ([1], [[1]]),
-        ([1], 1),
-        ([1], {"a": 1}),
+        ("roof::air", ["roof::air"]),
+        (r"dome\.north::air", ["dome.north::air"]),
+        ("roof::(air|wind)", ["roof::air", "roof::wind"]),
+        (r"(a|b)::(c|d\|e)", ["a::c", "a::d|e", "b::c", "b::d|e"]),
+        ("roof::speed (m/s)", ["roof::speed (m/s)"]),
+        ("roof::(x", ["roof::(x"]),
     ],
 )
-def test_an_answer_that_is_none_is_the_nodes_error(values, times):
-    answer = {"data": {"a": values}, "timeline": {"t": {"t": times}}}
-    assert isinstance(results(Ask("roof", ("a",), 1.0, 2.0), answer)["a"], NodeFailed)
+def test_variables_in_names(text, names):
+    assert spelled_out(text) == names
+    query = parse_query({"range": RANGE, "targets": [{"target": text, "refId": "A"}]})
+    assert [f"{one.node}::{one.field}" for one in query.targets] == names
+    assert {one.ref_id for one in query.targets} == {"A"}
 
 
-@given(JSON, JSON, JSON, st.booleans())
-def test_any_answer_is_series_or_errors(values, times, whole, known):
-    catalogue = Catalogue({"a": Field(timeline="t")}) if known else None
-    for answer in (whole, {"data": whole, "timeline": whole}, {"data": {"a": values}, "timeline": {"t": {"t": times}}}):
-        try:
-            found = results(ASK, answer, catalogue)
-        except NodeFailed:
-            continue
-        assert list(found) == ["a", "b"]
-        assert all(isinstance(result, (Series, SisockError)) for result in found.values())
+@given(st.text(st.sampled_from("ab:|()\\.*/[] ")) | st.text())
+def test_a_name_can_be_written_so_that_it_stands_for_itself(name):
+    assert spelled_out(written(name)) == [name]
+
+
+def test_a_name_that_stands_for_too_many_is_refused():
+    with pytest.raises(InvalidArgument):
+        spelled_out("(a|b)" * 20)
