@@ -253,6 +253,7 @@ def _unescaped(text: str) -> str:
 
 
 def moment(what: str, text: Any) -> float:
+    """UNIX seconds of a time in ISO 8601, UTC where it names no zone; `what` it is stands in the InvalidArgument."""
     if not isinstance(text, str):
         raise InvalidArgument(f"{what} is a time in ISO 8601, not {shown(text)}")
     try:
@@ -292,6 +293,7 @@ def _max_points(value: Any) -> int | None:
 
 
 def as_object(what: str, value: Any) -> dict[str, Any]:
+    """The value itself, which is a JSON object; InvalidArgument names `what` is none."""
     if not isinstance(value, dict):
         raise InvalidArgument(f"{what} is a JSON object, not {shown(value)}")
     return value
