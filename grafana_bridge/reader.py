@@ -79,13 +79,22 @@ class Reader:
         if not self.connected:
             raise NoSession
 
-    async def catalogues(self) -> dict[str, Catalogue]:
-        """What each node offers, of all nodes that answer in time, in the hub's order."""
+    async def nodes(self) -> list[dict[str, str]]:
+        """The nodes that are there."""
+        self.check_session()
         try:
-            listed = await self._within(SEARCH_DEADLINE, "the hub", self._consumer.nodes())
+            return await self._within(SEARCH_DEADLINE, "the hub", self._consumer.nodes())
         except NotConnected:
             raise NoSession from None
-        names = [node["name"] for node in listed]
+
+    async def catalogue(self, node: str, start: float = 1.0, end: float | None = None) -> Catalogue:
+        """What one node offers."""
+        self.check_session()
+        return await self._within(SEARCH_DEADLINE, node, self._consumer.get_fields(node, start, end))
+
+    async def catalogues(self) -> dict[str, Catalogue]:
+        """What each node offers, of all nodes that answer in time, in the hub's order."""
+        names = [node["name"] for node in await self.nodes()]
         answers = await _all(self._within(SEARCH_DEADLINE, name, self._consumer.get_fields(name, 1.0, None)) for name in names)
         found: dict[str, Catalogue] = {}
         for name, answer in zip(names, answers, strict=True):

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 
 from sisock.doors import caller_of
 from sisock.errors import SisockError, TooMuch
-from sisock.grafana_bridge import frames, jsonsource, prom, queries, simplejson
+from sisock.grafana_bridge import data, frames, jsonsource, prom, queries, simplejson
 from sisock.grafana_bridge.notes import Note
 from sisock.grafana_bridge.reader import MAX_POINTS, Consumer, Reader
 from sisock.grafana_bridge.series import Result, Series
@@ -37,6 +37,7 @@ def create_app(consumer: Consumer, *, clock: IReactorTime | None = None) -> Klei
     _health(app, consumer)
     _grafana(app, reader_for)
     prom.mount(app, consumer, clock=clock)
+    data.add_routes(app, consumer, reader_for)
     return app
 
 

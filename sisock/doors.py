@@ -26,7 +26,7 @@ from twisted.internet.task import deferLater
 from sisock import audit
 from sisock.audit import Audit
 from sisock.credentials import looks_like_jwt, new_secret, same, ticket_digest
-from sisock.errors import NotAuthenticated, TooManyLogins
+from sisock.errors import Busy, NotAuthenticated, TooManyLogins
 from sisock.http import Policy, headers_of
 from sisock.rules import LOOPBACK, Face, Network, Rules, Verb, covers
 from sisock.throttle import DELAY, Throttle
@@ -40,7 +40,7 @@ MAX_AUTHORIZATION = 12_000
 # The code by which a WebSocket is closed whose caller may be here no more: HTTP's 401 among those that applications have.
 UNAUTHORIZED = 4401
 
-__all__ = ["LOOPBACK", "Caller", "Door", "Open", "caller_of", "see_off"]
+__all__ = ["LOOPBACK", "Caller", "Door", "Open", "Tickets", "caller_of", "see_off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,38 @@ def caller_of(request: Any) -> Caller:
     return found
 
 
+class Tickets:
+    """Tickets of one door: each lets whoever shows it in once, as who it was given to, within some seconds.
+
+    For an EventSource, which sends no header: a ticket may stand in an address, since it is worth nothing afterwards.
+    """
+
+    LASTS = 30.0
+    MOST = 10_000
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._given: dict[str, tuple[Caller, float]] = {}
+
+    def give(self, caller: Caller, lasts: float = LASTS) -> str:
+        """A new ticket for a caller."""
+        present = self._clock()
+        if len(self._given) >= self.MOST:
+            self._given = {text: one for text, one in self._given.items() if one[1] > present}
+        if len(self._given) >= self.MOST:
+            raise Busy("too many tickets were given and not used. Try again in half a minute.")
+        ticket = new_secret()
+        self._given[ticket_digest(ticket)] = caller, present + lasts
+        return ticket
+
+    def take(self, ticket: str) -> Caller:
+        """Who shows that ticket, which then is worth nothing; NotAuthenticated for one that is none, or used, or late."""
+        caller, until = self._given.pop(ticket_digest(ticket), (None, 0.0))
+        if caller is None or until < self._clock() or not caller.welcome():
+            raise NotAuthenticated("this ticket was used, or its time is over. POST /api/tickets gives another")
+        return caller
+
+
 class Door:
     """The door of one face. `default` are the networks that may come without a token where access.toml names none."""
 
@@ -108,6 +140,7 @@ class Door:
         self._policy = policy or Policy()
         self._default = tuple(default)
         self._clock = clock
+        self.tickets = Tickets()
 
     @classmethod
     def of(
@@ -168,6 +201,9 @@ class Door:
         sent = headers_of(request, b"authorization")
         if len(sent) > 1:
             raise NotAuthenticated("one Authorization a request")
+        ticket = None if sent else _ticket(request)
+        if ticket is not None:
+            return self.tickets.take(ticket)
         return await self.admit(sent[0] if sent else None, str(request.getClientAddress().host))
 
     async def login(self, name: str | None, secret: str, address: str) -> Caller:
@@ -249,6 +285,17 @@ class Door:
     def close(self) -> None:
         """Closes the audit."""
         self._audit.close()
+
+
+def _ticket(request: Any) -> str | None:
+    """The ticket that a request shows: behind the `~` of the last event that it saw, or else in its address."""
+    if request.method != b"GET":
+        return None
+    for seen in headers_of(request, b"last-event-id")[:1]:
+        if "~" in seen:
+            return seen.rpartition("~")[2]
+    shown = request.args.get(b"ticket")
+    return shown[0].decode("latin-1") if shown else None
 
 
 def address_of_peer(peer: str) -> str:

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.web import server
 from twisted.web.resource import Resource
 
-from sisock.errors import InvalidArgument, NotAuthenticated, PortTaken, SetupError, SisockError, TooManyLogins
+from sisock.errors import Busy, InvalidArgument, NotAuthenticated, PortTaken, SetupError, SisockError, TooManyLogins
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,6 +127,8 @@ def _answer_failure(request: Any, failure: Failure) -> bytes:
 
     error = failure.value
     if isinstance(error, SisockError):
+        if isinstance(error, Busy):
+            request.setHeader(b"Retry-After", b"1")
         return reply_error(request, error.status, error.uri, str(error))
     if isinstance(error, MethodNotAllowed):
         allowed = sorted(error.valid_methods or ())
@@ -223,6 +225,7 @@ class _Guard(Resource):
         # Whether a server is well is nobody's secret, and those who watch over it have no token.
         if self._door is None or request.path == HEALTH:
             return self._inner.render(request)
+        request.door = self._door
         asked = Deferred.fromCoroutine(self._ask(self._door, request))
         asked.addErrback(lambda failure: log.failure("a request could not be answered", failure))
         return server.NOT_DONE_YET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sisock import uris
@@ -11,6 +11,7 @@ from sisock.consumer import no_such_node
 from sisock.doors import Caller
 from sisock.errors import NotAuthorized
 from sisock.fields import Catalogue
+from sisock.following import Follower, Resume
 
 
 class Seen:
@@ -64,3 +65,17 @@ class Seen:
         self.check(node, reading=True)
         found: dict[str, Answered] = await self._consumer.read_all(node, question, take, **how)
         return found
+
+    def follow(
+        self, node: str, fields: Sequence[str], start: float = 0.0, resume: Mapping[str, Resume] | None = None
+    ) -> Follower:
+        """Follows fields of a node."""
+        self.check(node, reading=False)
+        if not self.may_follow(node):
+            raise NotAuthorized(f"{self._caller.user.authid} may not follow the node {node!r}")
+        found: Follower = self._consumer.follow(node, fields, start, resume)
+        return found
+
+    def may_follow(self, node: str) -> bool:
+        """Whether the caller may follow a node, as the rules are now."""
+        return self._caller.may("follow", node)

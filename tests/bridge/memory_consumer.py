@@ -26,6 +26,8 @@ class MemoryConsumer:
         self.silent: set[str] = set()
         self.calls: list[dict] = []
         self.questions: list[tuple[str, Question]] = []
+        # Of each call of get_data the node.
+        self.paged: list[str] = []
         # Fire when a silent node was asked, and when the asker gave up on it.
         self.asked: Deferred[None] = Deferred()
         self.given_up: Deferred[None] = Deferred()
@@ -67,6 +69,7 @@ class MemoryConsumer:
 
     def caller(self, node: str) -> Call:
         async def call(*args, on_progress=None, **how):
+            self.paged.append(node)
             served = await self._reach(node)
             own = type(served).get_data is DataNode.get_data
             answers = Answers(served, deferToThread, keeper=served if own else None)

@@ -1,0 +1,167 @@
+"""The routes of the data API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from sisock.asking import Answered, Take
+from sisock.doors import caller_of
+from sisock.errors import Busy, NotAuthorized, SisockError
+from sisock.grafana_bridge.data import asked, forms, live
+from sisock.grafana_bridge.data.openapi import page, specification
+from sisock.grafana_bridge.data.outlet import Gone, Outlet, Pump, Room
+from sisock.grafana_bridge.reader import Reader
+from sisock.http import error_shape, reply, reply_encoded, to_json
+from sisock.seen import Seen
+
+if TYPE_CHECKING:
+    from klein import Klein
+
+log = Logger()
+
+# Long answers that are written at the same time, and readers who follow.
+MAX_STREAMS = 16
+MAX_LIVE = 500
+
+
+class _Places:
+    """So many may be inside at a time."""
+
+    def __init__(self, most: int, what: str) -> None:
+        self._most, self._what, self._taken = most, what, 0
+
+    def __enter__(self) -> None:
+        if self._taken >= self._most:
+            raise Busy(f"{self._taken} {self._what} now. Try again in a moment.")
+        self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._taken -= 1
+
+
+def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -> None:
+    """Adds the data API's routes to a Klein application."""
+    streams, followers = _Places(MAX_STREAMS, "long answers are written"), _Places(MAX_LIVE, "readers follow")
+
+    def seen_by(request: Any) -> Seen:
+        reader_for(request).check_session()
+        return Seen(consumer, caller_of(request))
+
+    async def nodes(request: Any) -> bytes:
+        asked.Parameters(request.args, ())
+        return reply(request, await reader_for(request).nodes())
+
+    async def fields(request: Any, name: str) -> bytes:
+        given = asked.Parameters(request.args, ("start", "end"))
+        span = given.time("start", 1.0), None if given.text("end") is None else given.time("end", 0.0)
+        found = (await reader_for(request).catalogue(asked.node_of(name), *span)).to_wire()
+        return reply(request, {"fields": found[0], "timelines": found[1]})
+
+    async def data(request: Any, name: str) -> bytes:
+        node, seen = asked.node_of(name), seen_by(request)
+        accept = (request.getHeader(b"accept") or b"").decode("latin-1")
+        wanted = asked.wanted(request.args, accept)
+        seen.check(node, reading=True)
+        lines = wanted.lines(node, await reader_for(request).catalogue(node))
+        form = forms.make(wanted.form, node, lines)
+        with streams:
+            await _stream(request, form, wanted, node, seen)
+        return b""
+
+    async def follow(request: Any, name: str) -> bytes:
+        node, seen = asked.node_of(name), seen_by(request)
+        given = asked.Parameters(request.args, ("field", "start", "ticket", "last_event_id"))
+        names, start = given.fields(), given.time("start", 0.0) if given.text("start") else 0.0
+        last = (request.getHeader(b"last-event-id") or b"").decode("latin-1") or given.text("last_event_id") or ""
+        resume = live.Places.of_id(last)
+        asked.Wanted(names, 0, 0).lines(node, await reader_for(request).catalogue(node))
+        with followers:
+            follower = seen.follow(node, names, start, resume)
+            came_by_ticket = b"ticket" in request.args or "~" in last
+            await _follow(request, follower, live.Places(resume), seen, came_by_ticket)
+        return b""
+
+    def tickets(request: Any) -> bytes:
+        door = getattr(request, "door", None)
+        if door is None:
+            raise NotAuthorized("nobody needs a ticket here")
+        ticket = door.tickets.give(caller_of(request))
+        return reply(request, {"ticket": ticket, "expires_in": door.tickets.LASTS})
+
+    def describe(request: Any) -> bytes:
+        return reply(request, specification())
+
+    def show(request: Any) -> bytes:
+        body = reply_encoded(request, page())
+        request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
+        request.setHeader(b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'")
+        return body
+
+    app.route("/api", methods=["GET"])(show)
+    app.route("/api/openapi.json", methods=["GET"])(describe)
+    app.route("/api/tickets", methods=["POST"])(tickets)
+    app.route("/api/nodes", methods=["GET"])(nodes)
+    app.route("/api/nodes/<string:name>/fields", methods=["GET"])(fields)
+    app.route("/api/nodes/<string:name>/data", methods=["GET"])(data)
+    app.route("/api/nodes/<string:name>/live", methods=["GET"])(follow)
+
+
+async def _stream(request: Any, form: forms.Form, wanted: asked.Wanted, node: str, seen: Seen) -> None:
+    request.setHeader(b"Content-Type", forms.TYPES[wanted.form].encode())
+    request.setHeader(b"Cache-Control", b"no-store")
+    request.setHeader(b"X-Content-Type-Options", b"nosniff")
+    outlet = Outlet(request)
+
+    async def read(take: Take, room: Room) -> Mapping[str, Answered]:
+        question = wanted.question()
+        if wanted.reduces:
+            return await seen.read(node, question, take)
+        return await seen.read_all(node, question, take, room=room)
+
+    await Pump(outlet, form).run(read)
+
+
+async def _follow(request: Any, follower: Any, places: live.Places, seen: Seen, came_by_ticket: bool) -> None:
+    request.setHeader(b"Content-Type", b"text/event-stream")
+    request.setHeader(b"Cache-Control", b"no-store")
+    request.setHeader(b"X-Accel-Buffering", b"no")
+    outlet = Outlet(request)
+    request.notifyFinish().addBoth(lambda _: follower.stop())
+
+    caller, silent = caller_of(request), 0
+    again = f"~{request.door.tickets.give(caller, live.COMES_BACK)}" if came_by_ticket else ""
+
+    def beat() -> None:
+        nonlocal silent
+        silent += 1
+        if not caller.welcome():
+            # Taken away, or with another secret than before.
+            follower.stop()
+        elif silent % live.BEAT == 0 and not outlet.is_full and not outlet.gone:
+            request.write(b": \n\n")
+
+    beating = LoopingCall(beat)
+    with suppress(Gone):
+        try:
+            await outlet.write(b"retry: 1000\n\n")
+            beating.start(1.0, now=False).addErrback(lambda failure: log.failure("a beat failed", failure))
+            async for item in follower:
+                if not seen.may_follow(follower.node):
+                    break
+                if live.rows_of(item) is not None:
+                    places.note(item)
+                if live.is_worth_telling(item):
+                    await outlet.write(await deferToThread(live.event, item, places.to_id() + again))
+        except SisockError as error:
+            await outlet.write(b"event: error\ndata: " + to_json(error_shape(error.uri, str(error))) + b"\n\n")
+        finally:
+            if beating.running:
+                beating.stop()
+            follower.stop()
+            outlet.close()

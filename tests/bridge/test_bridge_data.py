@@ -1,0 +1,260 @@
+"""The data API: nodes, fields, and rows in each form, streamed to readers fast and slow."""
+
+import csv
+import io
+import socket
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import pytest_twisted
+from pyarrow import parquet
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
+
+from sisock import DataNode, Field, paging
+from sisock.blocks import Block, Column
+from sisock.errors import NodeFailed
+from sisock.grafana_bridge import create_app
+from sisock.grafana_bridge.data import outlet, routes
+from tests.bridge.memory_consumer import MemoryConsumer, Weather
+
+ROWS = 400_000
+ALL = b"GET /api/nodes/tall/data?field=a&field=b&field=s&format=csv HTTP/1.1\r\nHost: localhost\r\n"
+
+
+class Tall(DataNode):
+    """Many rows of three fields."""
+
+    name = "tall"
+    fields = {"a": Field("first", "m"), "b": Field(), "s": Field(type="string")}
+
+    def __init__(self):
+        super().__init__()
+        t = np.arange(1, ROWS + 1) * 1_000_000
+        texts = Column.of(["even" * 25, "odd"]).take(np.arange(ROWS) % 2)
+        self.append_block("t", Block(t, {"a": Column(np.arange(ROWS) / 4), "b": Column(np.arange(ROWS)), "s": texts}))
+
+
+@pytest.fixture(scope="module")
+def tall():
+    return Tall()
+
+
+@pytest.fixture
+def consumer(tall):
+    return MemoryConsumer(Weather(), tall)
+
+
+@pytest.fixture
+def client(serve, consumer):
+    return serve(create_app(consumer))
+
+
+@pytest_twisted.ensureDeferred
+async def test_nodes_and_their_fields(client):
+    assert [one["name"] for one in (await client.get("/api/nodes")).json] == ["weather", "tall"]
+    found = (await client.get("/api/nodes/weather/fields?start=-10y")).json
+    assert found["fields"]["air"] == {"description": None, "timeline": "hourly", "type": "number", "units": "degC"}
+    assert found["timelines"]["hourly"] == {"interval": found["timelines"]["hourly"]["interval"], "field": ["air", "sky"]}
+    assert (await client.get("/api/nodes/nowhere/fields")).error[:2] == (404, "sisock.error.unknown_node")
+
+
+@pytest_twisted.ensureDeferred
+async def test_rows_as_json(client):
+    answer = (await client.get("/api/nodes/weather/data?field=air&field=sky&field=wind&field=spare&start=1")).json
+    hourly, minutely, spare = answer["timelines"]
+    assert answer["node"] == "weather"
+    assert hourly["columns"] == ["t", "air", "sky"]
+    assert hourly["rows"] == [[1000.0, 1.5, "clear"], [4600.0, None, "rain"], [8200.5, 3.0, None]]
+    assert hourly["fields"]["air"] == {"units": "degC", "description": None, "type": "number"}
+    assert (minutely["columns"], minutely["rows"]) == (["t", "wind"], [[1000.0, 7], [1060.0005, 9]])
+    assert (spare["timeline"], spare["rows"]) == ("spare", [])
+    assert sorted(answer["answered"]["hourly"]["position"]) == ["epoch", "seq"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_range_is_half_open_and_rows_can_be_made_fewer(client):
+    answer = (await client.get("/api/nodes/weather/data?field=air&start=1000&end=8200.5")).json
+    assert [row[0] for row in answer["timelines"][0]["rows"]] == [1000.0, 4600.0]
+    for how, most in (("max_points=100", 100), ("min_stride=1h", 112), ("max_points=7&method=last", 7)):
+        answer = (await client.get(f"/api/nodes/tall/data?field=a&{how}")).json
+        assert 2 < len(answer["timelines"][0]["rows"]) <= most
+        # Of extremes it is known how many rows they stand for.
+        assert answer["answered"]["t"]["from"] in (ROWS, len(answer["timelines"][0]["rows"]))
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_rows_in_each_form(client):
+    path = "/api/nodes/tall/data?field=a&field=b&field=s&format="
+    rows = (await client.get(path + "json")).json["timelines"][0]["rows"]
+    assert (len(rows), rows[3]) == (ROWS, [4.0, 0.75, 3, "odd"])
+    answer = await client.get(path + "csv")
+    lines = list(csv.reader(io.StringIO(answer.body.decode())))
+    assert (len(lines), lines[0], lines[4]) == (ROWS + 1, ["t", "a", "b", "s"], ["4.000000", "0.75", "3", "odd"])
+    read = {
+        "arrow": lambda body: pa.ipc.open_stream(body).read_all(),
+        "parquet": lambda body: parquet.read_table(io.BytesIO(body)),
+    }
+    for form, table_of in read.items():
+        answer = await client.get(path + form)
+        assert form in answer.headers["content-type"]
+        table = table_of(answer.body)
+        assert table.schema.names == ["t", "a", "b", "s"]
+        assert table.schema.field("a").metadata == {b"units": b"m", b"description": b"first"}
+        assert table.num_rows == ROWS
+        assert table["t"].cast(pa.int64()).to_numpy()[-1] == ROWS * 1_000_000
+        assert (table["b"].to_numpy() == np.arange(ROWS)).all()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_form_may_stand_in_accept(client):
+    answer = await client.get("/api/nodes/weather/data?field=wind", headers={"Accept": "text/csv"})
+    assert answer.body == b't,"wind"\n1000.000000,7\n1060.000500,9\n'
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 400),
+        ("field=", 400),
+        ("field=a%00b", 400),
+        ("field=%ff", 400),
+        ("field=nothing", 404),
+        ("field=air&field=wind&format=csv", 400),
+        ("field=air&field=wind&format=parquet", 400),
+        ("field=air&format=xml", 400),
+        ("field=air&start=yesterday", 400),
+        ("field=air&start=5&end=4", 400),
+        ("field=air&start=1&start=2", 400),
+        ("field=air&max_points=0", 400),
+        ("field=air&max_points=1e3", 400),
+        ("field=air&max_points=" + "9" * 5000, 400),
+        ("field=air&min_stride=-1s", 400),
+        ("field=air&method=best", 400),
+        ("field=air&colour=red", 400),
+        ("&".join(f"field={n}" for n in range(1001)), 400),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_answered_is_refused(client, query, status):
+    assert (await client.get(f"/api/nodes/weather/data?{query}")).error[0] == status
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_reader_holds_little_and_loses_nothing(client, consumer, monkeypatch):
+    """What it does not take stays with the node: pages are not asked for."""
+    monkeypatch.setattr(paging, "MOST_BYTES", 512 << 10)
+    monkeypatch.setattr(outlet, "MOST_WAITING", 512 << 10)
+    from twisted.internet import reactor
+
+    reader = Counts()
+    response = await client.ask("GET", "/api/nodes/tall/data?field=a&field=b&field=s&format=csv", unbuffered=True)
+    response.original.deliverBody(reader)
+    reader.transport.pauseProducing()
+    seen = -1
+    # Until nothing more is asked for, for a while that is long beside a page.
+    while seen != len(consumer.paged):
+        seen = len(consumer.paged)
+        await deferLater(reactor, 0.3)
+    reader.transport.resumeProducing()
+    await reader.done
+    assert reader.lines == ROWS + 1
+    assert seen < len(consumer.paged)
+
+
+class Counts(Protocol):
+    """Counts the lines that it takes."""
+
+    def __init__(self):
+        self.lines = 0
+        self.done = Deferred()
+
+    def dataReceived(self, data):
+        self.lines += data.count(b"\n")
+
+    def connectionLost(self, reason):
+        self.done.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reader_who_takes_nothing_is_let_go(client, monkeypatch, consumer):
+    monkeypatch.setattr(outlet.Outlet.__init__, "__defaults__", (0.2,))
+    monkeypatch.setattr(routes, "MAX_STREAMS", 1)
+    sock = socket.create_connection(("127.0.0.1", client.port))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    sock.sendall(ALL + b"\r\n")
+    sock.setblocking(False)
+    from twisted.internet import reactor
+
+    await deferLater(reactor, 1.0)
+    # What had been sent comes, and then the connection is broken.
+    broken = False
+    while not broken:
+        try:
+            broken = sock.recv(1 << 20) == b""
+        except BlockingIOError:
+            await deferLater(reactor, 0.01)
+        except ConnectionResetError:
+            broken = True
+    sock.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_in_the_middle_breaks_the_connection(client, consumer):
+    caller, count = consumer.caller, [0]
+
+    def failing(node):
+        call = caller(node)
+
+        async def fail(*args, **how):
+            count[0] += 1
+            if count[0] == 3:
+                raise NodeFailed("its disk is gone")
+            return await call(*args, **how)
+
+        return fail
+
+    consumer.caller = failing
+    with pytest.raises(ResponseFailed):
+        await client.get("/api/nodes/tall/data?field=a&field=b&field=s&format=csv")
+    count[0] = 2
+    assert (await client.get("/api/nodes/tall/data?field=a")).error[1] == "sisock.error.node_failed"
+
+
+@pytest_twisted.ensureDeferred
+async def test_so_many_long_answers_at_a_time(serve, consumer, monkeypatch):
+    monkeypatch.setattr(routes, "MAX_STREAMS", 1)
+    client = serve(create_app(consumer))
+    consumer.silent.add("weather")
+    fields = consumer.get_fields
+
+    async def known(node, *span):
+        consumer.silent.clear()
+        found = await fields(node, *span)
+        consumer.silent.add("weather")
+        return found
+
+    consumer.get_fields = known
+    first = client.ask("GET", "/api/nodes/weather/data?field=air&max_points=5")
+    await consumer.asked
+    answer = await client.get("/api/nodes/weather/data?field=air&max_points=5")
+    assert answer.error[:2] == (503, "sisock.error.busy")
+    assert answer.headers["retry-after"]
+    first.cancel()
+    with pytest.raises(ResponseNeverReceived):
+        await first
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_description(client):
+    spec = (await client.get("/api/openapi.json")).json
+    assert spec["openapi"].startswith("3.1")
+    assert len(spec["paths"]) == 5
+    page = await client.get("/api")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for path in spec["paths"]:
+        assert path in page.body.decode()
