@@ -21,7 +21,7 @@ from sisock.users import User
 
 OBSERVATORY = "observatory."
 
-_HUB_OF_NODES = frozenset({uris.ADD, uris.SUBTRACT, uris.CLAIM, uris.WATCHED})
+_HUB_OF_NODES = frozenset({uris.ADD, uris.SUBTRACT, uris.CLAIM, uris.WATCHED, uris.CORRECTED, uris.FIGURES})
 # What a consumer must be granted to call a node's procedures.
 _VERBS: dict[str, Verb] = {"get_fields": "see", "get_data": "read", "send": "send"}
 _HUB_TOPICS = frozenset({uris.ADDED, uris.SUBTRACTED})

@@ -6,7 +6,7 @@ node joins anew and is listed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -22,10 +22,12 @@ from twisted.logger import Logger
 from sisock import uris
 from sisock.errors import InvalidArgument, NotAuthorized, NotRegistered, Superseded
 from sisock.router import backlog
+from sisock.router.figures import Figures
 from sisock.router.gate import gate_of
 from sisock.router.inside import Inside
 from sisock.rules import Rules
 from sisock.session import QuietSession, raises_on_the_wire
+from sisock.times import is_seconds
 from sisock.watching import Watchers
 
 # How long the holder of a claimed name has to show that it is alive, and then to go, in seconds.
@@ -33,6 +35,8 @@ ALIVE_WITHIN = 2
 LEAVES_WITHIN = 1.0
 # Seconds in which changes of who watches a node are gathered before the node is told.
 TELL_WATCHED = 0.02
+# Ranges that one call may say were corrected.
+MAX_CORRECTED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,10 @@ class Entry:
     def to_wire(self) -> dict[str, str]:
         """The node as consumers see it."""
         return {"name": self.name, "description": self.description}
+
+
+def _is_range(one: Any) -> bool:
+    return isinstance(one, (list, tuple)) and len(one) == 2 and all(map(is_seconds, one)) and one[0] <= one[1]
 
 
 class Roster:
@@ -93,6 +101,7 @@ class Hub(QuietSession):
         self.gate = gate_of(Path(config.extra["home"]))
         self.roster = Roster()
         self.watchers = Watchers()
+        self.figures = Figures()
         self._backlogs = backlog.Backlogs(monotonic)
         self._to_tell: set[str] = set()
         self._leaving: dict[int, list[Deferred[None]]] = {}
@@ -100,6 +109,7 @@ class Hub(QuietSession):
     async def onJoin(self, details: Any) -> None:  # noqa: N802
         """Subscribes to leaving sessions before it answers anyone, so that none is missed."""
         self.inside = Inside(self)
+        self.inside.count(self.figures)
         self.gate.on_rules.append(self._rules_changed)
         await self.subscribe(self._session_left, "wamp.session.on_leave")
         looking = LoopingCall(self._cut_stuck_readers)
@@ -112,6 +122,8 @@ class Hub(QuietSession):
             (self.subtract_data_node, uris.SUBTRACT),
             (self.claim, uris.CLAIM),
             (self.watched, uris.WATCHED),
+            (self.corrected, uris.CORRECTED),
+            (self.tell_figures, uris.FIGURES),
             (self.get_data_node, uris.GET_DATA_NODE),
         ):
             await self.register(raises_on_the_wire(procedure), name, with_caller)
@@ -145,6 +157,7 @@ class Hub(QuietSession):
             return False
         self.gate.audit.note("joined", node=name, user=entry.authid, session=entry.session)
         self.log.info("{name} joined (session {session})", name=name, session=entry.session)
+        self.figures.note(name, "came")
         await self._tell(uris.ADDED, entry)
         return True
 
@@ -199,6 +212,23 @@ class Hub(QuietSession):
         uris.check_node_name(name)
         self._check_may_serve(details, name)
         return self.watchers.of(name).to_wire()
+
+    async def corrected(self, name: str, ranges: Sequence[Sequence[float]], *, details: CallDetails) -> None:
+        """`data_node.corrected`: rows of a node that were final were replaced in these [start, end), UNIX seconds."""
+        uris.check_node_name(name)
+        self._check_may_serve(details, name)
+        if not isinstance(ranges, list) or len(ranges) > MAX_CORRECTED or not all(map(_is_range, ranges)):
+            raise InvalidArgument(f"corrected takes a name and up to {MAX_CORRECTED} ranges [start, end] of UNIX seconds")
+        for start, end in ranges:
+            self.figures.note(name, "corrected", float(start), float(end))
+
+    async def tell_figures(self, after: int = 0, *, details: CallDetails) -> dict[str, Any]:
+        """`data_node.figures`: what passed the router, counted, and what happened after that number; for the node `hub`."""
+        self._check_may_serve(details, uris.HUB)
+        if not isinstance(after, int):
+            raise InvalidArgument("figures takes the number of what was last seen to happen")
+        sessions = sum(1 for _ in self.inside.sessions())
+        return {"nodes": len(list(self.roster)), "sessions": sessions, **self.figures.to_wire(after)}
 
     def _topic_created(self, session: int, topic: Mapping[str, Any]) -> None:
         self._tell_watched(self.watchers.created(int(topic["id"]), str(topic["uri"]), str(topic.get("match", "exact"))))
@@ -301,6 +331,7 @@ class Hub(QuietSession):
 
     async def _left(self, entry: Entry) -> None:
         self.log.info("{name} left (session {session})", name=entry.name, session=entry.session)
+        self.figures.note(entry.name, "went")
         self.gate.audit.note("left", node=entry.name, user=entry.authid, session=entry.session)
         await self._tell(uris.SUBTRACTED, entry)
 

@@ -92,6 +92,8 @@ class DataNode:
         self.on_lost: Callable[[LostLease], None] | None = None
         # Called, from any thread and in the order of the commits, with each block that was kept.
         self.on_kept: Callable[[str, Block, Position], None] | None = None
+        # Asks a procedure of the router from a thread of the node's own; None while there is no session.
+        self.ask_router: Callable[..., Any] | None = None
         declared, self.fields = self.fields, {}
         self.timelines = dict(self.timelines)
         self.declare(declared)

@@ -27,7 +27,7 @@ from sisock.node import DataNode
 from sisock.positions import Position
 from sisock.requests import text_size
 from sisock.session import AskingSession
-from sisock.times import to_seconds
+from sisock.times import to_micros, to_seconds
 from sisock.watching import Watched
 
 log = Logger()
@@ -40,6 +40,8 @@ LATE_ROWS = 4096
 # Seconds after which a silent timeline repeats its position, and between two publications of the last rows.
 REPEAT = 5.0
 LATEST_EVERY = 0.5
+# Corrected ranges that the hub is told of at a time.
+MAX_TOLD = 100
 
 _EMPTY = Block.of([], {})
 
@@ -81,6 +83,8 @@ class Publisher:
         self._flushed = 0.0
         self._told: dict[str, float] = {}
         self._latest_at = 0.0
+        # Of each timeline, where rows that were final were replaced since the hub was told.
+        self._corrected: dict[str, tuple[int, int]] = {}
         self._beat = LoopingCall(self._on_beat)
 
     def prepare(self) -> None:
@@ -111,6 +115,9 @@ class Publisher:
                 self._newest[timeline] = int(block.t[-1])
                 self._last[timeline] = block
             self._changed = True
+            if not fresh and before is not None and int(block.t[0]) < before - to_micros(self._node.lateness(timeline)):
+                low, high = self._corrected.get(timeline, (int(block.t[0]), int(block.t[-1]) + 1))
+                self._corrected[timeline] = min(low, int(block.t[0])), max(high, min(int(block.t[-1]), before) + 1)
             one = _Kept(timeline, block, position, fresh)
             if self._session is None or not self._watched.includes(timeline) or self._bytes + one.size > WAITING_BYTES:
                 return
@@ -246,6 +253,18 @@ class Publisher:
                 self._repeat(timeline)
         if self._changed and (self._watched.latest or present - self._latest_at >= REPEAT):
             self._publish_latest()
+        self._tell_corrected()
+
+    def _tell_corrected(self) -> None:
+        """Tells the hub, which keeps a record, of rows that were final and were replaced."""
+        with self._lock:
+            corrected, self._corrected = self._corrected, {}
+        session = self._session
+        if corrected and session is not None and session.is_attached():
+            ranges = sorted([to_seconds(low), to_seconds(high)] for low, high in corrected.values())[:MAX_TOLD]
+            told = Deferred.fromCoroutine(session.ask(uris.CORRECTED, self._node.name, ranges))
+            # A hub of before keeps no such record.
+            told.addErrback(lambda failure: log.debug("corrections were not told: {error}", error=failure.value))
 
     def _publish_latest(self) -> None:
         """The last row of each timeline, kept by the router for whoever subscribes later."""

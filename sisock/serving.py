@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
@@ -29,6 +30,8 @@ log = Logger()
 PATIENCE = 2.0
 # Seconds between two tracebacks of a sample() that goes on failing.
 SHOW_EVERY = 60.0
+# Seconds within which the router answers a node that asks from a thread of its own.
+ASK_WITHIN = 5.0
 
 
 class _DaemonPool(ThreadPool):
@@ -90,6 +93,12 @@ class Sampler:
             return None
         self._node.health.missed += count - 1
         return Deferred.fromCoroutine(self._take())
+
+
+def _ask_from_thread(session: Session, procedure: str, *args: Any) -> Any:
+    from twisted.internet import reactor
+
+    return blockingCallFromThread(reactor, lambda: Deferred.fromCoroutine(session.ask(procedure, *args, timeout=ASK_WITHIN)))
 
 
 class NodeService:
@@ -181,6 +190,7 @@ class NodeService:
         self.announced = await take_name(session, applicant)
         if self.announced:
             self._claim.gained(session)
+            self.node.ask_router = partial(_ask_from_thread, session)
             for name, procedure in self.node.procedures.items():
                 await session.register(raises_on_the_wire(procedure), uris.procedure(self.node.name, name))
             if self.publisher is not None:
@@ -189,6 +199,7 @@ class NodeService:
     def left(self) -> None:
         """Notes that the node is off the air."""
         self.announced = False
+        self.node.ask_router = None
         self._claim.lost()
         if self.publisher is not None:
             self.publisher.left()

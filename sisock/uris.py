@@ -9,6 +9,8 @@ from sisock.errors import InvalidArgument, shown
 
 BASE_URI = "org.simonsobservatory"
 REALM = "sisock"
+# The node that tells how the hub is; the name is no other's.
+HUB = "hub"
 
 MAX_NAME_BYTES = 255
 
@@ -28,6 +30,8 @@ ADD = uri("data_node.add")
 SUBTRACT = uri("data_node.subtract")
 CLAIM = uri("data_node.claim")
 WATCHED = uri("data_node.watched")
+CORRECTED = uri("data_node.corrected")
+FIGURES = uri("data_node.figures")
 GET_DATA_NODE = uri("consumer.get_data_node")
 ADDED = uri("consumer.data_node_added")
 SUBTRACTED = uri("consumer.data_node_subtracted")

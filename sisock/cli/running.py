@@ -14,9 +14,11 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 
 from sisock.cli.options import settings
+from sisock.errors import SetupError
 from sisock.history import MemoryHistory
 from sisock.node import DataNode
 from sisock.times import now
+from sisock.uris import HUB
 from sisock.users import write_private
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ def run_node(made: DataNode, announced: Callable[[], None] | None = None) -> Non
     from sisock.store.lasting import open_history
     from sisock.store.leases import Writer
 
+    if made.name == HUB and not type(made).__module__.startswith("sisock.nodes.hub"):
+        raise SetupError(f"the name {HUB} belongs to the site's own health. Give this node another.")
     environment = settings()
     log_to_stderr()
     environment.home.make()

@@ -39,7 +39,7 @@ from sisock.users import BRIDGE
 )
 @click.option("--ocs-port", type=click.IntRange(1, 65535), help=f"Its port.  [$CROSSBAR_OCS_PORT, or {OCS_PORT}]")
 @click.option("--ports", type=click.Choice(["auto"]), help="`auto` takes a free port for every listener that is not given one.")
-@click.option("--nodes", default="weather,sensors", show_default=True, help="The nodes to run: names, or module:Class.")
+@click.option("--nodes", default="weather,sensors,hub", show_default=True, help="The nodes to run: names, or module:Class.")
 @click.option(
     "--serve",
     "served",

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from sisock.router.figures import Figures
 from sisock.users import ROLES
 
 log = Logger()
@@ -87,6 +88,23 @@ class Inside:
         # Below the protocol, so that what is sent to it in this moment is lost in silence and raises nothing.
         found._transport.transport.abortConnection()
         return True
+
+    def count(self, figures: Figures) -> None:
+        """Counts what passes between the router and those outside."""
+        router = self._router
+        process, send = router.process, router.send
+
+        def counted(session: Any, msg: Any) -> None:
+            if session._authrole in _OUTSIDE:
+                figures.received(session._session_id, msg)
+            process(session, msg)
+
+        def sent(session: Any, msg: Any) -> Any:
+            if session._authrole in _OUTSIDE:
+                figures.sent(session._session_id, msg)
+            return send(session, msg)
+
+        router.process, router.send = counted, sent
 
     def guard(self, hides: Callable[[Joined, str], bool], may_register: Callable[[Joined, message.Register], bool]) -> None:
         """Answers two things before the router does, which would tell more than it should.

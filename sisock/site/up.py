@@ -55,7 +55,7 @@ class Plan:
     ocs_port: int | None = None
     ocs: bool = False
     auto_ports: bool = False
-    nodes: tuple[str, ...] = ("weather", "sensors")
+    nodes: tuple[str, ...] = ("weather", "sensors", "hub")
     tables: dict[str, str] = field(default_factory=dict, repr=False)
     bridge: bool = True
     bridge_at: str | None = None

@@ -22,7 +22,7 @@ def test_it_says_in_one_line_that_it_is_ready_and_has_written_run_json(site):
     assert set(run) >= {"ws", "realm", "base_uri", "page", "bridge", "consumer", "server", "http", "pids"}
     assert set(run["consumer"]) == set(run["server"]) == {"authid", "secret"}
     assert (run["realm"], run["base_uri"]) == ("sisock", "org.simonsobservatory")
-    assert set(run["pids"]) == {"router", "weather", "sensors", "bridge"}
+    assert set(run["pids"]) == {"router", "weather", "sensors", "hub", "bridge"}
     assert all(psutil.pid_exists(pid) for pid in run["pids"].values())
     assert (site.home / "run.json").stat().st_mode & 0o777 == 0o600
 
