@@ -87,10 +87,16 @@ class Reader:
         except NotConnected:
             raise NoSession from None
 
-    async def catalogue(self, node: str, start: float = 1.0, end: float | None = None) -> Catalogue:
+    async def catalogue(
+        self, node: str, start: float = 1.0, end: float | None = None, within: float = SEARCH_DEADLINE
+    ) -> Catalogue:
         """What one node offers."""
         self.check_session()
-        return await self._within(SEARCH_DEADLINE, node, self._consumer.get_fields(node, start, end))
+        return await self._within(within, node, self._consumer.get_fields(node, start, end))
+
+    async def ask(self, node: str, question: Question, within: float = QUERY_DEADLINE) -> dict[str, Answered]:
+        """One call of one node."""
+        return await self._within(within, node, self._consumer.read(node, question))
 
     async def catalogues(self) -> dict[str, Catalogue]:
         """What each node offers, of all nodes that answer in time, in the hub's order."""

@@ -10,11 +10,13 @@ from twisted.internet.task import deferLater
 
 from sisock.doors import caller_of
 from sisock.errors import SisockError, TooMuch
-from sisock.grafana_bridge import data, frames, jsonsource, prom, queries, simplejson
+from sisock.grafana_bridge import data, frames, health, jsonsource, prom, queries, simplejson
+from sisock.grafana_bridge.flights import Flights
 from sisock.grafana_bridge.notes import Note
 from sisock.grafana_bridge.reader import MAX_POINTS, Consumer, Reader
 from sisock.grafana_bridge.series import Result, Series
-from sisock.http import application, json_body, reply, reply_encoded, to_json
+from sisock.grafana_bridge.turns import Turns
+from sisock.http import application, json_body, reply, reply_long, to_json
 from sisock.seen import Seen
 
 if TYPE_CHECKING:
@@ -29,26 +31,21 @@ BREATH = 20_000
 def create_app(consumer: Consumer, *, clock: IReactorTime | None = None) -> Klein:
     """The bridge as a Klein application, to be served by `sisock.http.listen`. `clock` counts the deadlines."""
     app = application()
+    consumer = Flights(consumer)
+    turns = Turns()
 
     def reader_for(request: Any) -> Reader:
         """Reads for whoever makes a request, what the rules let them see."""
         return Reader(Seen(consumer, caller_of(request)), clock)
 
-    _health(app, consumer)
-    _grafana(app, reader_for)
+    health.add(app, consumer, turns, reader_for)
+    _grafana(app, reader_for, turns)
     prom.mount(app, consumer, clock=clock)
     data.add_routes(app, consumer, reader_for)
     return app
 
 
-def _health(app: Klein, consumer: Consumer) -> None:
-    def healthz(request: Any) -> bytes:
-        return reply(request, {"status": "ok"}) if consumer.connected else reply(request, {"status": "no session"}, 503)
-
-    app.route("/healthz", methods=["GET"])(healthz)
-
-
-def _grafana(app: Klein, reader_for: Callable[[Any], Reader]) -> None:
+def _grafana(app: Klein, reader_for: Callable[[Any], Reader], turns: Turns) -> None:
     """The routes of the SimpleJson and JSON data sources, which share an address."""
 
     def root(request: Any) -> bytes:
@@ -59,21 +56,24 @@ def _grafana(app: Klein, reader_for: Callable[[Any], Reader]) -> None:
         reader = reader_for(request)
         reader.check_session()
         text = queries.parse_search(json_body(request))
-        found = queries.matching(jsonsource.names(await reader.catalogues()), text)
+        async with turns.take("search"):
+            found = queries.matching(jsonsource.names(await reader.catalogues()), text)
         return reply(request, [queries.written(name) for name in found])
 
     async def query(request: Any) -> bytes:
         reader = reader_for(request)
         reader.check_session()
         asked = queries.parse_query(json_body(request))
-        found, noted = await reader.read(asked.asks()), await reader.notes(asked)
-        return reply_encoded(request, await _encoded(asked, found, noted))
+        async with turns.take("query"):
+            found, noted = await reader.read(asked.asks()), await reader.notes(asked)
+            return await reply_long(request, await _encoded(asked, found, noted))
 
     async def annotations(request: Any) -> bytes:
         reader = reader_for(request)
         reader.check_session()
         wanted = queries.parse_annotations(json_body(request))
-        found = await reader.find_notes(wanted.text, wanted.start, wanted.end)
+        async with turns.take("annotations"):
+            found = await reader.find_notes(wanted.text, wanted.start, wanted.end)
         return reply(request, [_annotation(note, wanted.annotation) for note in found])
 
     def offered(answer: Callable[[Any, jsonsource.Catalogues], Any]) -> Callable[[Any], Any]:
@@ -83,7 +83,8 @@ def _grafana(app: Klein, reader_for: Callable[[Any], Reader]) -> None:
             reader = reader_for(request)
             reader.check_session()
             body = json_body(request)
-            return reply(request, answer(body, await reader.catalogues()))
+            async with turns.take("search"):
+                return reply(request, answer(body, await reader.catalogues()))
 
         return route
 

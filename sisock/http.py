@@ -6,6 +6,7 @@ and the checks of Host and Origin that keep other web pages out.
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import re
@@ -40,6 +41,9 @@ MAX_BODY = 1_000_000
 # connection is cut.
 PATIENCE = 16
 HEALTH = b"/healthz"
+# Bytes from which a body is compressed for who takes it so, and up to which that is no work for a thread.
+ZIPPED_FROM = 1000
+ZIPPED_HERE = 64_000
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(:\d*)?")
@@ -69,6 +73,47 @@ def reply_encoded(request: Any, body: bytes, status: int = 200) -> bytes:
     """The same for a body that is JSON already."""
     request.setResponseCode(status)
     request.setHeader(b"Content-Type", b"application/json; charset=utf-8")
+    if len(body) > ZIPPED_FROM:
+        request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
+        if len(body) <= ZIPPED_HERE and takes_gzip(request):
+            body = _zip(request, body)
+    return _bare(request, body)
+
+
+async def reply_long(request: Any, body: bytes, status: int = 200) -> bytes:
+    """The same for a body of any length, which is compressed in a thread where that takes a while."""
+    from twisted.internet.threads import deferToThread
+
+    if len(body) <= ZIPPED_HERE or not takes_gzip(request):
+        return reply_encoded(request, body, status)
+    zipped: bytes = await deferToThread(gzipped, body)
+    request.setHeader(b"Content-Encoding", b"gzip")
+    return reply_encoded(request, zipped, status)
+
+
+def takes_gzip(request: Any) -> bool:
+    """Whether a request's sender reads gzip."""
+    for header in headers_of(request, b"accept-encoding"):
+        for part in header.split(","):
+            name, _, more = part.partition(";")
+            if name.strip().lower() in ("gzip", "*"):
+                return more.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def gzipped(body: bytes) -> bytes:
+    """A body in gzip, at its quickest: bodies are compressed for the network, not to be kept."""
+    return gzip.compress(body, 1, mtime=0)
+
+
+def _zip(request: Any, body: bytes) -> bytes:
+    if request.responseHeaders.hasHeader(b"Content-Encoding"):
+        return body
+    request.setHeader(b"Content-Encoding", b"gzip")
+    return gzipped(body)
+
+
+def _bare(request: Any, body: bytes) -> bytes:
     request.setHeader(b"Content-Length", b"%d" % len(body))
     request.setHeader(b"Cache-Control", b"no-store")
     request.setHeader(b"X-Content-Type-Options", b"nosniff")
@@ -218,6 +263,8 @@ class _Guard(Resource):
         self._inner, self._policy, self._max_body, self._door = inner, policy, max_body, door
 
     def render(self, request: Any) -> Any:
+        if self._answer_page(request):
+            return server.NOT_DONE_YET
         refusal = self._refusal(request)
         if refusal is not None:
             _finish(request, *refusal)
@@ -229,6 +276,27 @@ class _Guard(Resource):
         asked = Deferred.fromCoroutine(self._ask(self._door, request))
         asked.addErrback(lambda failure: log.failure("a request could not be answered", failure))
         return server.NOT_DONE_YET
+
+    def _answer_page(self, request: Any) -> bool:
+        """Lets pages of the allowed origins read the answer; True if that was all that was asked."""
+        policy = self._policy if self._door is None else self._door.policy
+        origins = headers_of(request, b"origin")
+        if not policy.origins or len(origins) != 1 or not policy.knows_host(request):
+            return False
+        request.responseHeaders.addRawHeader(b"Vary", b"Origin")
+        if origins[0].lower() not in policy.origins:
+            return False
+        request.setHeader(b"Access-Control-Allow-Origin", origins[0].encode("latin-1"))
+        request.setHeader(b"Access-Control-Allow-Credentials", b"true")
+        if request.method != b"OPTIONS" or not headers_of(request, b"access-control-request-method"):
+            return False
+        # The browser asks this before it sends anything, so that nobody is asked who comes.
+        request.setHeader(b"Access-Control-Allow-Methods", b"GET, POST")
+        request.setHeader(b"Access-Control-Allow-Headers", b"Authorization, Content-Type, Last-Event-ID")
+        request.setHeader(b"Access-Control-Max-Age", b"600")
+        request.setResponseCode(204)
+        request.finish()
+        return True
 
     async def _admit(self, door: Door, request: Any) -> SisockError | None:
         try:

@@ -223,7 +223,17 @@ def test_every_command_and_option_is_documented(name, command):
 def test_every_procedure_setting_node_and_error_is_documented():
     readme = (CHECKOUT / "README.md").read_text()
     roles = (CHECKOUT / ".crossbar" / "README.md").read_text()
-    for full in (uris.ADD, uris.SUBTRACT, uris.CLAIM, uris.WATCHED, uris.GET_DATA_NODE, uris.ADDED, uris.SUBTRACTED):
+    for full in (
+        uris.ADD,
+        uris.SUBTRACT,
+        uris.CLAIM,
+        uris.WATCHED,
+        uris.CORRECTED,
+        uris.FIGURES,
+        uris.GET_DATA_NODE,
+        uris.ADDED,
+        uris.SUBTRACTED,
+    ):
         assert full.removeprefix(f"{uris.BASE_URI}.") in readme
     for name in re.findall(r'environ(?:, |\.get\()"([A-Z_]+)"', (CHECKOUT / "sisock" / "settings.py").read_text()):
         assert f"`{name}`" in readme, name

@@ -6,6 +6,7 @@ Numbers are floats there: whether the next block's are whole nobody knows when t
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -261,3 +262,24 @@ class Parquet(_Batches):
         last = self._cut()
         self._writer.close()
         return last + self._sink.taken()
+
+
+class Zipped:
+    """Another form, compressed as it comes."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        # 31: with the head and the tail of gzip.
+        self._zip = zlib.compressobj(1, zlib.DEFLATED, 31)
+
+    def begin(self) -> bytes:
+        """The beginning of the other."""
+        return self._zip.compress(self._form.begin())
+
+    def part(self, timeline: str, block: Block) -> bytes:
+        """Rows; what was compressed goes out with them, so that a reader has them."""
+        return self._zip.compress(self._form.part(timeline, block)) + self._zip.flush(zlib.Z_SYNC_FLUSH)
+
+    def end(self, answers: Mapping[str, Answered]) -> bytes:
+        """The end of both."""
+        return self._zip.compress(self._form.end(answers)) + self._zip.flush()

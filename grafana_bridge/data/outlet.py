@@ -168,10 +168,9 @@ class Pump:
             self._wake()
 
     async def _write(self, encode: Callable[..., bytes], *args: Any) -> None:
-        octets: bytes = await deferToThread(encode, *args)
-        if not self.begun:
-            octets = self._form.begin() + octets
-            self.begun = True
+        first = b"" if self.begun else self._form.begin()
+        octets: bytes = first + await deferToThread(encode, *args)
+        self.begun = True
         await self._outlet.write(octets)
 
     def _change(self) -> Deferred[None]:

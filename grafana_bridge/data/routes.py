@@ -17,7 +17,7 @@ from sisock.grafana_bridge.data import asked, forms, live
 from sisock.grafana_bridge.data.openapi import page, specification
 from sisock.grafana_bridge.data.outlet import Gone, Outlet, Pump, Room
 from sisock.grafana_bridge.reader import Reader
-from sisock.http import error_shape, reply, reply_encoded, to_json
+from sisock.http import error_shape, reply, reply_encoded, takes_gzip, to_json
 from sisock.seen import Seen
 
 if TYPE_CHECKING:
@@ -115,7 +115,12 @@ def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -
 async def _stream(request: Any, form: forms.Form, wanted: asked.Wanted, node: str, seen: Seen) -> None:
     request.setHeader(b"Content-Type", forms.TYPES[wanted.form].encode())
     request.setHeader(b"Cache-Control", b"no-store")
+    request.responseHeaders.addRawHeader(b"Vary", b"Accept, Accept-Encoding")
     request.setHeader(b"X-Content-Type-Options", b"nosniff")
+    # Parquet is compressed by itself.
+    if wanted.form != "parquet" and takes_gzip(request):
+        form = forms.Zipped(form)
+        request.setHeader(b"Content-Encoding", b"gzip")
     outlet = Outlet(request)
 
     async def read(take: Take, room: Room) -> Mapping[str, Answered]:
@@ -124,7 +129,12 @@ async def _stream(request: Any, form: forms.Form, wanted: asked.Wanted, node: st
             return await seen.read(node, question, take)
         return await seen.read_all(node, question, take, room=room)
 
-    await Pump(outlet, form).run(read)
+    try:
+        await Pump(outlet, form).run(read)
+    except SisockError:
+        # Nothing was written yet: the error is, and not in gzip.
+        request.responseHeaders.removeHeader(b"Content-Encoding")
+        raise
 
 
 async def _follow(request: Any, follower: Any, places: live.Places, seen: Seen, came_by_ticket: bool) -> None:

@@ -214,11 +214,13 @@ async def test_a_node_that_refuses_all_fields_for_one_is_asked_for_each(client):
 @pytest_twisted.ensureDeferred
 async def test_a_node_that_never_answers(client, consumer, clock):
     consumer.silent.add("grumpy")
+    from twisted.internet import reactor
+
     answered, read = Deferred(), consumer.read
 
     async def reading(*asked):
         found = await read(*asked)
-        answered.callback(None)
+        reactor.callLater(0, answered.callback, None)
         return found
 
     consumer.read = reading
