@@ -254,6 +254,7 @@ async def test_redis_goes_and_comes_back(router, tmp_path, monkeypatch):
             client.xadd("readings", {"json": json.dumps(message(sensor="streamed"))})
             client.xadd("readings", {"sensor": "wrong", "value": "x", "timestamp": "2024-12-01 12:00:00"})
             await until(lambda: node.current("heard") and node.current("streamed"))
+            await until(lambda: node.refused.count)
             await until(lambda: client.xpending("readings", "sisock")["pending"] == 0)
         assert node.refused.told()["refused"] == {"value": 1}
         assert (await asked(node.face.address, "/healthz"))[0] == 200
