@@ -85,6 +85,7 @@ LAYERS = {
         "seen",
         "serving",
         "session",
+        "streamed",
         "streaming",
         "settings",
         "trace",

@@ -15,10 +15,11 @@ from sisock.doors import caller_of
 from sisock.errors import Busy, NotAuthorized, SisockError
 from sisock.grafana_bridge.data import asked, forms, live
 from sisock.grafana_bridge.data.openapi import page, specification
-from sisock.grafana_bridge.data.outlet import Gone, Outlet, Pump, Room
+from sisock.grafana_bridge.data.pump import Pump, Room
 from sisock.grafana_bridge.reader import Reader
 from sisock.http import error_shape, reply, reply_encoded, takes_gzip, to_json
 from sisock.seen import Seen
+from sisock.streamed import Gone, Streamed
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -121,7 +122,7 @@ async def _stream(request: Any, form: forms.Form, wanted: asked.Wanted, node: st
     if wanted.form != "parquet" and takes_gzip(request):
         form = forms.Zipped(form)
         request.setHeader(b"Content-Encoding", b"gzip")
-    outlet = Outlet(request)
+    answer = Streamed(request)
 
     async def read(take: Take, room: Room) -> Mapping[str, Answered]:
         question = wanted.question()
@@ -130,7 +131,7 @@ async def _stream(request: Any, form: forms.Form, wanted: asked.Wanted, node: st
         return await seen.read_all(node, question, take, room=room)
 
     try:
-        await Pump(outlet, form).run(read)
+        await Pump(answer, form).run(read)
     except SisockError:
         # Nothing was written yet: the error is, and not in gzip.
         request.responseHeaders.removeHeader(b"Content-Encoding")
@@ -141,7 +142,7 @@ async def _follow(request: Any, follower: Any, places: live.Places, seen: Seen, 
     request.setHeader(b"Content-Type", b"text/event-stream")
     request.setHeader(b"Cache-Control", b"no-store")
     request.setHeader(b"X-Accel-Buffering", b"no")
-    outlet = Outlet(request)
+    answer = Streamed(request)
     request.notifyFinish().addBoth(lambda _: follower.stop())
 
     caller, silent = caller_of(request), 0
@@ -153,13 +154,13 @@ async def _follow(request: Any, follower: Any, places: live.Places, seen: Seen, 
         if not caller.welcome():
             # Taken away, or with another secret than before.
             follower.stop()
-        elif silent % live.BEAT == 0 and not outlet.is_full and not outlet.gone:
+        elif silent % live.BEAT == 0 and not answer.is_full and not answer.gone:
             request.write(b": \n\n")
 
     beating = LoopingCall(beat)
     with suppress(Gone):
         try:
-            await outlet.write(b"retry: 1000\n\n")
+            await answer.write(b"retry: 1000\n\n")
             beating.start(1.0, now=False).addErrback(lambda failure: log.failure("a beat failed", failure))
             async for item in follower:
                 if not seen.may_follow(follower.node):
@@ -167,11 +168,11 @@ async def _follow(request: Any, follower: Any, places: live.Places, seen: Seen, 
                 if live.rows_of(item) is not None:
                     places.note(item)
                 if live.is_worth_telling(item):
-                    await outlet.write(await deferToThread(live.event, item, places.to_id() + again))
+                    await answer.write(await deferToThread(live.event, item, places.to_id() + again))
         except SisockError as error:
-            await outlet.write(b"event: error\ndata: " + to_json(error_shape(error.uri, str(error))) + b"\n\n")
+            await answer.write(b"event: error\ndata: " + to_json(error_shape(error.uri, str(error))) + b"\n\n")
         finally:
             if beating.running:
                 beating.stop()
             follower.stop()
-            outlet.close()
+            answer.close()

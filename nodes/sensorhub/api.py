@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -15,6 +16,7 @@ from sisock.errors import NotAuthorized, SisockError
 from sisock.http import reply, to_json
 from sisock.nodes.sensorhub.refused import Refused
 from sisock.nodes.sensorhub.source import Malformed, Reading, clock, parse
+from sisock.streamed import reply_pages
 from sisock.times import MICROS
 
 if TYPE_CHECKING:
@@ -74,20 +76,8 @@ def add_routes(app: Klein, hub: Hub) -> None:
 
     async def readings(request: Any, sensor: str) -> bytes:
         _may_read(request, hub)
-        pages = hub.readings(sensor)
-        # An error of the first page still can be said.
-        page = await deferToThread(next, pages, None)
-        request.setHeader(b"Content-Type", b"application/json; charset=utf-8")
-        request.setHeader(b"Cache-Control", b"no-store")
-        gone: list[Any] = []
-        request.notifyFinish().addBoth(gone.append)
-        before = b"[["
-        # Page by page, so that years of readings need no memory.
-        while page is not None and not gone:
-            request.write(before + await deferToThread(_page, sensor, page))
-            before = b","
-            page = await deferToThread(next, pages, None)
-        return b"" if gone else (b"[[],200]" if before == b"[[" else b"],200]")
+        # The contract's shape: a list of the rows and the status, page by page, so that years of readings need no memory.
+        return await reply_pages(request, hub.readings(sensor), partial(_page, sensor), b"[[", b"],200]")
 
     # Paths with and without the slash at their end are the same (sisock.http).
     app.route("/healthcheck", methods=["GET"])(healthcheck)

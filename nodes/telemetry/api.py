@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.threads import deferToThread
@@ -12,6 +13,7 @@ from sisock.blocks import Block
 from sisock.errors import InvalidArgument, SisockError
 from sisock.http import reply, to_json
 from sisock.nodes.telemetry.source import MAX_TIMESTAMP, Robot
+from sisock.streamed import reply_pages
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -56,18 +58,9 @@ def add_routes(app: Klein, reports: Reports) -> None:
 
     async def events(request: Any, name: str) -> bytes:
         name, (start, end) = name.replace(SLASH, "/"), _window(request)
-        request.setHeader(b"Content-Type", b"application/json; charset=utf-8")
-        request.setHeader(b"Cache-Control", b"no-store")
         pages = reports.events(name, start, end, PAGE) if name in reports.robots else iter(())
-        gone: list[Any] = []
-        request.notifyFinish().addBoth(gone.append)
-        before = b"["
         # Page by page, so that a year of events needs no memory.
-        while (rows := await deferToThread(_next, pages, name)) is not None and not gone:
-            if rows:
-                request.write(before + rows)
-                before = b","
-        return b"" if gone else (b"[]" if before == b"[" else b"]")
+        return await reply_pages(request, pages, partial(_page, name))
 
     async def odometer(request: Any, name: str) -> bytes:
         name, (start, end) = name.replace(SLASH, "/"), _window(request)
@@ -86,10 +79,7 @@ def add_routes(app: Klein, reports: Reports) -> None:
     app.route("/api/robots/<string:name>/odometer", methods=["GET"])(odometer)
 
 
-def _next(pages: Iterator[Block], robot: str) -> bytes | None:
-    block = next(pages, None)
-    if block is None:
-        return None
+def _page(robot: str, block: Block) -> bytes:
     x, y = (block.columns[f"{robot}.{name}"].to_list() for name in ("x", "y"))
     rows = zip((block.t // 1000).tolist(), x, y, strict=True)
     return to_json([{"robot": robot, "x": x, "y": y, "timestamp": t} for t, x, y in rows])[1:-1]

@@ -14,11 +14,11 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
-from sisock import DataNode, Field, paging
+from sisock import DataNode, Field, paging, streamed
 from sisock.blocks import Block, Column
 from sisock.errors import NodeFailed
 from sisock.grafana_bridge import create_app
-from sisock.grafana_bridge.data import outlet, routes
+from sisock.grafana_bridge.data import pump, routes
 from tests.bridge.memory_consumer import MemoryConsumer, Weather
 
 ROWS = 400_000
@@ -148,7 +148,7 @@ async def test_what_cannot_be_answered_is_refused(client, query, status):
 async def test_a_slow_reader_holds_little_and_loses_nothing(client, consumer, monkeypatch):
     """What it does not take stays with the node: pages are not asked for."""
     monkeypatch.setattr(paging, "MOST_BYTES", 512 << 10)
-    monkeypatch.setattr(outlet, "MOST_WAITING", 512 << 10)
+    monkeypatch.setattr(pump, "MOST_WAITING", 512 << 10)
     from twisted.internet import reactor
 
     reader = Counts()
@@ -182,7 +182,7 @@ class Counts(Protocol):
 
 @pytest_twisted.ensureDeferred
 async def test_a_reader_who_takes_nothing_is_let_go(client, monkeypatch, consumer):
-    monkeypatch.setattr(outlet.Outlet.__init__, "__defaults__", (0.2,))
+    monkeypatch.setattr(streamed.Streamed.__init__, "__defaults__", (0.2,))
     monkeypatch.setattr(routes, "MAX_STREAMS", 1)
     sock = socket.create_connection(("127.0.0.1", client.port))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)

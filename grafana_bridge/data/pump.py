@@ -1,4 +1,4 @@
-"""Outlet: a long answer goes out as fast as its reader takes it, and what waits for that has a bound."""
+"""The pump: blocks come from a node, are encoded in threads and go out as fast as their reader takes them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
-from zope.interface import implementer  # type: ignore[import-untyped]
 
 from sisock.asking import Answered, Take
 from sisock.blocks import Block
-from sisock.errors import SisockError, TimedOut
+from sisock.errors import SisockError
 from sisock.grafana_bridge.data.forms import Form
+from sisock.streamed import Gone, Streamed
 
 log = Logger()
 
@@ -23,89 +22,15 @@ log = Logger()
 MOST_WAITING = 4 << 20
 # Rows that are encoded at a time.
 PART_ROWS = 1 << 16
-# Seconds after which a reader who takes nothing is let go.
-PATIENCE = 60.0
 
 Room = Callable[[], Awaitable[None]]
-
-
-class Gone(Exception):
-    """The reader has gone, or was let go."""
-
-
-@implementer(IPushProducer)
-class Outlet:
-    """Writes to a request, and waits while its transport is full."""
-
-    def __init__(self, request: Any, patience: float = PATIENCE) -> None:
-        self._request, self._patience = request, patience
-        self._waiting: list[Deferred[None]] = []
-        self.is_full = False
-        self.gone = False
-        request.notifyFinish().addBoth(self._finished)
-        request.registerProducer(self, True)
-
-    def pauseProducing(self) -> None:  # noqa: N802
-        """The transport is full."""
-        self.is_full = True
-
-    def resumeProducing(self) -> None:  # noqa: N802
-        """The transport takes more."""
-        self.is_full = False
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            if not one.called:
-                one.callback(None)
-
-    def stopProducing(self) -> None:  # noqa: N802
-        """The connection is lost; whoever waits is told when the request knows it, too."""
-        self.gone = True
-
-    def _finished(self, _: Any) -> None:
-        self.gone = True
-        self.resumeProducing()
-
-    async def write(self, octets: bytes) -> None:
-        """Writes, and waits until there is room for more; Gone if nobody reads any more."""
-        from twisted.internet import reactor
-
-        if self.gone:
-            raise Gone
-        if octets:
-            self._request.write(octets)
-        if self.is_full:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            try:
-                await waiting.addTimeout(self._patience, reactor, lambda *_: _raise(TimedOut("the reader takes nothing")))
-            except TimedOut:
-                self.abort()
-        if self.gone:
-            raise Gone
-
-    def abort(self) -> None:
-        """Breaks the connection, so that its reader sees that this was not all."""
-        self.close()
-        self._finished(None)
-        channel = self._request.channel
-        if channel is not None:
-            channel.transport.abortConnection()
-
-    def close(self) -> None:
-        """Takes the transport's word no longer."""
-        if not self.gone:
-            self._request.unregisterProducer()
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 class Pump:
     """Takes blocks as they come, encodes them in a thread and writes them, one behind the other."""
 
-    def __init__(self, outlet: Outlet, form: Form) -> None:
-        self._outlet, self._form = outlet, form
+    def __init__(self, answer: Streamed, form: Form) -> None:
+        self._answer, self._form = answer, form
         self._waiting: deque[tuple[str, Block]] = deque()
         self._held = 0
         self._changed: list[Deferred[None]] = []
@@ -122,10 +47,10 @@ class Pump:
     async def room(self) -> None:
         """Waits until little is left to be written."""
         while self._held > MOST_WAITING:
-            if self._outlet.gone:
+            if self._answer.gone:
                 raise Gone
             await self._change()
-        if self._outlet.gone:
+        if self._answer.gone:
             raise Gone
 
     async def run(self, read: Callable[[Take, Room], Awaitable[Mapping[str, Answered]]]) -> None:
@@ -143,7 +68,7 @@ class Pump:
                 await self._change()
             answers = await reading
             await self._write(self._form.end, answers)
-        except Gone:
+        except (Gone, CancelledError):
             reading.addErrback(lambda _: None)
             reading.cancel()
         except Exception as error:
@@ -156,9 +81,9 @@ class Pump:
                 log.warn("an answer was broken off: {error}", error=error)
             else:
                 log.failure("an answer was broken off")
-            self._outlet.abort()
+            self._answer.abort()
         finally:
-            self._outlet.close()
+            self._answer.close()
 
     async def _read(self, read: Callable[[Take, Room], Awaitable[Mapping[str, Answered]]]) -> Mapping[str, Answered]:
         try:
@@ -171,7 +96,7 @@ class Pump:
         first = b"" if self.begun else self._form.begin()
         octets: bytes = first + await deferToThread(encode, *args)
         self.begun = True
-        await self._outlet.write(octets)
+        await self._answer.write(octets)
 
     def _change(self) -> Deferred[None]:
         changed: Deferred[None] = Deferred()
