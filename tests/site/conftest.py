@@ -75,7 +75,7 @@ class Up:
 
     def whole(self):
         """Whether a consumer reaches every node, through the bridge."""
-        return self.whole_for({"apex_archive", "sensors"})
+        return self.whole_for({"apex_archive", "hub", "sensors"})
 
     def whole_for(self, expected):
         try:

@@ -35,7 +35,7 @@ def test_a_part_that_is_killed_comes_back_and_the_site_is_whole(site, part):
     wait(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE)
     wait(lambda: site.whole() and psutil.pid_exists(site.pid(part)) and site.pid(part) != old.pid)
     listed = [node["name"] for node in _ls(site)]
-    assert sorted(listed) == ["apex_archive", "sensors"]
+    assert sorted(listed) == ["apex_archive", "hub", "sensors"]
 
 
 def _ls(site):
@@ -128,7 +128,7 @@ def test_ctrl_c_ends_everything_and_kill_9_of_up_does_too_and_a_second_up_starts
     first.process.communicate()
     wait(lambda: not [part for part in first.tree if part.is_running() and part.status() != psutil.STATUS_ZOMBIE])
     second = Up(tmp_path).ready()
-    assert sorted(node["name"] for node in _ls(second)) == ["apex_archive", "sensors"]
+    assert sorted(node["name"] for node in _ls(second)) == ["apex_archive", "hub", "sensors"]
     assert second.stop() == 0
     assert second.err == "", "a start prints no foreign warnings"
     assert not [part for part in second.tree if part.is_running() and part.status() != psutil.STATUS_ZOMBIE]
