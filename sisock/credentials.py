@@ -31,8 +31,10 @@ _TICKET = "sha256:"
 
 
 def new_secret() -> str:
-    """A secret that nobody guesses: 256 random bits."""
-    return secrets.token_urlsafe(32)
+    """A secret that nobody guesses: 256 random bits; it does not begin with a -, as an option on a command line does."""
+    while (secret := secrets.token_urlsafe(32)).startswith("-"):
+        pass
+    return secret
 
 
 def same(one: str, other: str) -> bool:

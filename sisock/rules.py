@@ -175,6 +175,7 @@ class RulesFile:
         self._stamp: Stamp | None = None
         self._rules: Rules | None = None
         self._coming: tuple[Stamp | None, float] | None = None
+        self._is_quiet = False
 
     def current(self) -> Rules:
         """The rules as the file has them now. While it is broken from the start, nothing is granted."""
@@ -220,15 +221,19 @@ class RulesFile:
         return self._stamp
 
     def check(self) -> Rules:
-        """The rules as the file has them now; SetupError if it is broken."""
-        rules = self.current()
+        """The rules as the file has them now; SetupError if it is broken, which whoever asks says, and the log does not."""
+        self._is_quiet = True
+        try:
+            rules = self.current()
+        finally:
+            self._is_quiet = False
         if self.problem is not None:
             raise SetupError(self.problem)
         return rules
 
     def _broken(self, why: str) -> None:
         problem = f"{self.path}: {why}"
-        if problem != self.problem:
+        if problem != self.problem and not self._is_quiet:
             log.error("%s The rules from before count until it is mended.", problem)
         self.problem = problem
 

@@ -103,6 +103,12 @@ class Settings:
             raise NotAuthorized(f"there is no user {authid!r} in {self.home.users.path} any more; `sisock up` makes it anew.")
         return Access(url, user.authid, user.secret, run.realm, pinned)
 
+    def as_far_as_seen(self) -> str:
+        """Words for a list of nodes that may be shorter than the site's; none where whoever asks sees all of them."""
+        if self.crossbar_host is None and self.home.rules.current().rules is None:
+            return ""
+        return f" that {self.consumer().authid} may see; the site's access.toml says who sees which"
+
     def node(self, name: str) -> Access:
         """How a node of that name joins: as a user of its own in the home's site, or as WAMP_USER elsewhere."""
         self._check_user()

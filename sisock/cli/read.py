@@ -15,7 +15,7 @@ from sisock.asking import Question
 from sisock.blocks import Block, merge
 from sisock.cli.asking import ask, check_fields, shown, span
 from sisock.cli.completion import listed_fields, listed_nodes
-from sisock.cli.options import home_option, json_option
+from sisock.cli.options import home_option, json_option, settings
 from sisock.cli.tables import print_table
 from sisock.consumer import Consumer
 from sisock.downsample import METHODS
@@ -32,7 +32,7 @@ def ls(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(nodes))
     elif not nodes:
-        click.echo("No data nodes are here. `sisock run NODE` starts one.", err=True)
+        click.echo(f"No data nodes are here{settings().as_far_as_seen()}. `sisock run NODE` starts one.", err=True)
     else:
         print_table(("node", "description"), [(node["name"], node["description"]) for node in nodes])
 
@@ -117,7 +117,11 @@ def get(
         return
     block = _joined(answer, offered)
     if not len(block):
-        click.echo(f"{node} has no rows of {', '.join(field)} from {start} on{f' until {end}' if end else ''}.", err=True)
+        click.echo(
+            f"{node} has no rows of {', '.join(field)} from {start} on{f' until {end}' if end else ''}. "
+            f"`sisock last {node}` tells its newest, --start 1 begins with its first.",
+            err=True,
+        )
     columns = [block.columns[name].to_list() if name in block.columns else [None] * len(block) for name in field]
     times = [to_seconds(t) for t in block.t.tolist()]
     if form == "csv":

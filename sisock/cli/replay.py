@@ -75,6 +75,7 @@ class _Playing:
         self._what, self._ends, self._speed, self._keep_times, self._loop = what, ends, speed, keep_times, loop
         self._settings = settings()
         self._consumer = Consumer(following())
+        self._is_new = False
         self._service: Any = None
         self._running: Deferred[Any] | None = None
 
@@ -97,6 +98,7 @@ class _Playing:
         node = replay_node(self.name, origin, self._speed, keep_times=self._keep_times)
         home = self._settings.home
         home.make()
+        self._is_new = home.users.get(f"node:{self.name}") is None
         self._service = NodeService(node, self._settings.node(self.name), Identity(*home.identity(self.name)))
         await self._service.start()
         self._running = Deferred.fromCoroutine(self._run(source, node, origin, first))
@@ -138,6 +140,9 @@ class _Playing:
             self._running.cancel()
         if self._service is not None:
             await self._service.stop()
+        if self._is_new:
+            # It was made for this replay, and nobody else is to find it among the site's users.
+            self._settings.home.users.remove(f"node:{self.name}")
         await self._consumer.stop()
 
 

@@ -32,8 +32,11 @@ def init(names: tuple[str, ...]) -> None:
     home = settings().home
     home.make()
     certificates = Certificates(home.path)
+    before = {seen.what: seen.fingerprint for seen in certificates.all()}
     for listener in ("router", "bridge", *certificates.listeners()):
         certificates.ensure(listener, names)
+    made = [seen.what for seen in certificates.all() if before.get(seen.what) != seen.fingerprint]
+    click.echo(f"made: {', '.join(made)}" if made else "all certificates are there already; `sisock tls show` lists them")
     click.echo(f"clients pin {certificates.authority}")
 
 

@@ -117,8 +117,9 @@ def revoke(names: tuple[str, ...]) -> None:
     """Take users away: they get in no more, and what they have open ends at once."""
     users = settings().home.users
     unknown = [name for name in names if users.get(name) is None]
-    for name in names:
-        users.remove(name)
+    gone = [name for name in names if users.remove(name)]
+    if gone:
+        click.echo(f"{', '.join(gone)}: taken away, with all that was open")
     if unknown:
         raise InvalidArgument(
             f"there is no user {', '.join(map(repr, unknown))}. Whom another issuer vouches for is named in `blocked` in "

@@ -245,6 +245,11 @@ def _rules(settings: Settings) -> Iterator[Finding]:
                 yield Finding(
                     "warning", "rules", f"rule {number} names {name!r}, and there is no such user", "sisock user list"
                 )
+        for name in rule.nodes:
+            # Each node of a site has a user that may serve it, whether it runs now or not.
+            if not any(sign in name for sign in "*?[") and not any(name in user.nodes for user in users.values()):
+                what = f"rule {number} grants the node {name!r}, and nothing of that name was ever here"
+                yield Finding("note", "rules", what, "look whether it is misspelt; `sisock user list` names the nodes")
     for face, laid_down in rules.faces.items():
         for network in laid_down.without_token or ():
             if network.prefixlen == 0:
@@ -391,7 +396,8 @@ async def ask(settings: Settings) -> list[Finding]:
     try:
         nodes = await consumer.nodes()
         if not nodes:
-            findings.append(Finding("warning", "nodes", "none is there", "`sisock run NODE` starts one"))
+            what = f"none is there{settings.as_far_as_seen()}"
+            findings.append(Finding("warning", "nodes", what, "`sisock run NODE` starts one"))
         # All at once: a slow node does not keep the others waiting.
         asked = [Deferred.fromCoroutine(_node(settings, consumer, node["name"])) for node in nodes]
         for found in await gatherResults(asked, consumeErrors=True):

@@ -111,8 +111,10 @@ async def test_a_file_is_played_with_its_own_times_again_and_again(commands, con
     assert heard.values("t", "n")[:45] == (values + values)[:45]
     second = await commands("replay", file, "--name", "roof_replay", status=1)
     assert "a node roof_replay is there already" in second.complained
+    assert "node:roof_replay" in (await commands("user", "list")).said
     assert await looping.interrupted() == 0, looping.complained
     assert "Traceback" not in looping.complained
+    assert "roof_replay" not in (await commands("user", "list")).said
     heard.follower.stop()
 
 

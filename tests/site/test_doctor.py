@@ -133,12 +133,13 @@ def test_what_a_node_says_of_itself_is_told(site):
 def test_what_is_wrong_with_access_is_found_with_what_to_do(tmp_path):
     home = Home(tmp_path)
     home.users.ensure("anna", "consumer")
+    home.users.ensure("node:roof", "node", "roof")
     home.users.add(User("gone", "consumer", secret="x" * 30, expires=time.time() - 1))
     certificates = Certificates(tmp_path)
     certificates.ensure_authority()
     certificates.ensure("router")
     home.rules.path.write_text(
-        '[[rule]]\nwho = ["anna", "anne"]\nnodes = ["*"]\nverbs = ["see"]\n'
+        '[[rule]]\nwho = ["anna", "anne"]\nnodes = ["*", "roof", "rooof"]\nverbs = ["see"]\n'
         '[face.bridge]\nwithout_token = ["0.0.0.0/0"]\n'
         '[[issuer]]\nname = "lab"\nissuer = "https://x.example"\naudience = "sisock"\njwks = "none.json"\n'
     )
@@ -147,8 +148,8 @@ def test_what_is_wrong_with_access_is_found_with_what_to_do(tmp_path):
     assert status == 1
     told = {finding["what"]: finding for finding in findings if finding["about"] in ("rules", "credentials")}
     wrong = [what for what, finding in told.items() if finding["level"] != "ok"]
-    assert len(wrong) == 4
-    for word in ("'anne'", "0.0.0.0/0", "none.json", "gone"):
+    assert len(wrong) == 5
+    for word in ("'anne'", "'rooof'", "0.0.0.0/0", "none.json", "gone"):
         assert [what for what in wrong if word in what], word
     assert all(told[what]["remedy"] for what in wrong)
     assert levels(findings, "certificate") == {"ok"}

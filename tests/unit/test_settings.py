@@ -153,3 +153,14 @@ def test_a_broken_file_of_users_is_named(home):
     for join in (read(home).consumer, lambda: read(home).node("roof")):
         with pytest.raises(SetupError, match=r"users\.json"):
             join()
+
+
+def test_where_rules_may_hide_nodes_it_is_said_from_whom(home):
+    running(home)
+    home.users.ensure("simonsobs", "consumer")
+    assert read(home).as_far_as_seen() == ""
+    home.rules.path.write_text('[[rule]]\nwho = ["anna"]\nnodes = ["*"]\nverbs = ["see"]\n')
+    assert "that simonsobs may see" in read(home).as_far_as_seen()
+    assert "that anna may see" in read(home, WAMP_USER="anna", WAMP_SECRET="x").as_far_as_seen()
+    elsewhere = read(home, CROSSBAR_HOST="router", WAMP_USER="bert", WAMP_SECRET="x")
+    assert "that bert may see" in elsewhere.as_far_as_seen()

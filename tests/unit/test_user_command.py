@@ -98,6 +98,9 @@ def test_revoke_takes_away_who_is_there_and_names_who_is_not(run, users):
     with pytest.raises(InvalidArgument, match="'nobody'"):
         run("user", "revoke", "nobody", "anna")
     assert users.get("anna") is None
+    run("user", "add", "anna")
+    run("user", "add", "bert")
+    assert run("user", "revoke", "anna", "bert").startswith("anna, bert: taken away")
 
 
 @pytest.mark.parametrize(
@@ -132,12 +135,16 @@ def test_what_cannot_be_is_said_and_changes_nothing(run, users, words):
 
 
 def test_tls(run, tmp_path):
-    assert str(tmp_path / ".crossbar" / "server_cert.pem") in run("tls", "init", "--name", "obs.example.org")
+    first = run("tls", "init", "--name", "obs.example.org")
+    assert first.startswith("made: authority, bridge, router\n")
+    assert str(tmp_path / ".crossbar" / "server_cert.pem") in first
     shown = told(run("tls", "show", "--json"))
     assert [one["certificate"] for one in shown] == ["authority", "bridge", "router"]
     assert "obs.example.org" in shown[1]["names"]
     assert "obs.example.org" in run("tls", "show")
-    run("tls", "init")
+    assert "all certificates are there already" in run("tls", "init")
+    assert "made: bridge, router\n" in run("tls", "init", "--name", "second.example.org")
+    shown = told(run("tls", "show", "--json"))
     assert told(run("tls", "show", "--json")) == shown
     run("tls", "renew")
     renewed = told(run("tls", "show", "--json"))
