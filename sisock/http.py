@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.web import server
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 
 from sisock.errors import Busy, InvalidArgument, NotAuthenticated, PortTaken, SetupError, SisockError, TooManyLogins
@@ -41,6 +42,8 @@ MAX_BODY = 1_000_000
 # connection is cut.
 PATIENCE = 16
 HEALTH = b"/healthz"
+# Seconds in which whoever was turned away in the middle of a request may read why.
+LINGERS = 2
 # Bytes from which a body is compressed for who takes it so, and up to which that is no work for a thread.
 ZIPPED_FROM = 1000
 ZIPPED_HERE = 64_000
@@ -358,8 +361,26 @@ class _Request(server.Request):
             channel.transport.abortConnection()
 
 
+class _Channel(HTTPChannel):
+    """A connection. A line that is too long is answered, which Twisted does not: it cuts the connection."""
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802
+        """Answers, and takes in what still comes for a moment, so that its sender gets to read the answer."""
+        message = f"a line of the request is over {self.MAX_LENGTH} bytes. Ask for less at a time."
+        body = to_json(error_shape("too_long", message))
+        head = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n"
+        self.transport.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        self.transport.loseWriteConnection()
+        self.dataReceived = self._pass_by
+        self.setTimeout(LINGERS)
+
+    def _pass_by(self, data: bytes) -> None:
+        """Takes no notice."""
+
+
 class _Site(server.Site):
     requestFactory = _Request  # noqa: N815
+    protocol = _Channel
     noisy = False
 
     def __init__(self, resource: Resource, max_body: int) -> None:

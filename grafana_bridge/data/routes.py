@@ -14,10 +14,11 @@ from sisock.asking import Answered, Take
 from sisock.doors import caller_of
 from sisock.errors import Busy, NotAuthorized, SisockError
 from sisock.grafana_bridge.data import asked, forms, live
-from sisock.grafana_bridge.data.openapi import page, specification
+from sisock.grafana_bridge.data.document import DOCUMENT, page
 from sisock.grafana_bridge.data.pump import Pump, Room
 from sisock.grafana_bridge.reader import Reader
 from sisock.http import error_shape, reply, reply_encoded, takes_gzip, to_json
+from sisock.openapi import offer
 from sisock.seen import Seen
 from sisock.streamed import Gone, Streamed
 
@@ -95,17 +96,14 @@ def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -
         ticket = door.tickets.give(caller_of(request))
         return reply(request, {"ticket": ticket, "expires_in": door.tickets.LASTS})
 
-    def describe(request: Any) -> bytes:
-        return reply(request, specification())
-
     def show(request: Any) -> bytes:
         body = reply_encoded(request, page())
         request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
         request.setHeader(b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'")
         return body
 
+    offer(app, DOCUMENT)
     app.route("/api", methods=["GET"])(show)
-    app.route("/api/openapi.json", methods=["GET"])(describe)
     app.route("/api/tickets", methods=["POST"])(tickets)
     app.route("/api/nodes", methods=["GET"])(nodes)
     app.route("/api/nodes/<string:name>/fields", methods=["GET"])(fields)

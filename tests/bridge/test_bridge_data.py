@@ -19,7 +19,9 @@ from sisock.blocks import Block, Column
 from sisock.errors import NodeFailed
 from sisock.grafana_bridge import create_app
 from sisock.grafana_bridge.data import pump, routes
+from sisock.openapi import differences
 from tests.bridge.memory_consumer import MemoryConsumer, Weather
+from tests.conforming import conforms
 
 ROWS = 400_000
 ALL = b"GET /api/nodes/tall/data?field=a&field=b&field=s&format=csv HTTP/1.1\r\nHost: localhost\r\n"
@@ -36,6 +38,17 @@ class Tall(DataNode):
         t = np.arange(1, ROWS + 1) * 1_000_000
         texts = Column.of(["even" * 25, "odd"]).take(np.arange(ROWS) % 2)
         self.append_block("t", Block(t, {"a": Column(np.arange(ROWS) / 4), "b": Column(np.arange(ROWS)), "s": texts}))
+
+
+class Sensors(DataNode):
+    """The node of the document's examples."""
+
+    name = "sensors"
+    fields = {"cpu_load": Field("Load", "%")}
+
+    def __init__(self):
+        super().__init__()
+        self.append_block("t", Block(np.arange(1, 100) * 1_000_000, {"cpu_load": Column(np.arange(99.0))}))
 
 
 @pytest.fixture(scope="module")
@@ -250,11 +263,23 @@ async def test_so_many_long_answers_at_a_time(serve, consumer, monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_description(client):
-    spec = (await client.get("/api/openapi.json")).json
-    assert spec["openapi"].startswith("3.1")
-    assert len(spec["paths"]) == 5
+async def test_the_document_is_shown_to_people_and_held_to(serve, tall):
+    app = create_app(MemoryConsumer(Sensors(), tall))
+    client = serve(app)
+    told = (await client.get("/openapi.json")).json
     page = await client.get("/api")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    for path in spec["paths"]:
+    for path in told["paths"]:
         assert path in page.body.decode()
+    unwritten = {route for route in differences(app, told) if route.startswith(("GET /api", "POST /api"))}
+    assert not unwritten
+    # The live rows have no end.
+    await conforms(f"http://127.0.0.1:{client.port}", without="/live$", contradicts=True, examples=10)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_is_too_long_is_answered(client):
+    """By Twisted alone the connection would be cut."""
+    for more in (b"x" * 17_000, b"field=ab&" * 100_000):
+        refused = await client.get("/api/nodes/tall/data?" + more.decode())
+        assert refused.error[:2] == (400, "too_long")
