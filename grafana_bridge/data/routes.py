@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import LoopingCall
@@ -12,11 +13,11 @@ from twisted.logger import Logger
 
 from sisock.asking import Answered, Take
 from sisock.doors import caller_of
-from sisock.errors import Busy, NotAuthorized, SisockError
+from sisock.errors import Busy, NodeFailed, NotAuthorized, NotConnected, SisockError, TimedOut, UnknownNode
 from sisock.grafana_bridge.data import asked, forms, live
 from sisock.grafana_bridge.data.document import DOCUMENT, page
 from sisock.grafana_bridge.data.pump import Pump, Room
-from sisock.grafana_bridge.reader import Reader
+from sisock.grafana_bridge.reader import NoSession, Reader
 from sisock.http import error_shape, reply, reply_encoded, takes_gzip, to_json
 from sisock.openapi import offer
 from sisock.seen import Seen
@@ -82,11 +83,18 @@ def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -
         names, start = given.fields(), given.time("start", 0.0) if given.text("start") else 0.0
         last = (request.getHeader(b"last-event-id") or b"").decode("latin-1") or given.text("last_event_id") or ""
         resume = live.Places.of_id(last)
-        asked.Wanted(names, 0, 0).lines(node, await reader_for(request).catalogue(node))
-        with followers:
-            follower = seen.follow(node, names, start, resume)
-            came_by_ticket = b"ticket" in request.args or "~" in last
-            await _follow(request, follower, live.Places(resume), seen, came_by_ticket)
+        came_by_ticket = b"ticket" in request.args or "~" in last
+        try:
+            asked.Wanted(names, 0, 0).lines(node, await reader_for(request).catalogue(node))
+            with followers:
+                follower = seen.follow(node, names, start, resume)
+                await _follow(request, follower, live.Places(resume), seen, came_by_ticket)
+        except (NotConnected, UnknownNode, NodeFailed, TimedOut, Busy) as error:
+            if not last:
+                raise
+            # A browser that comes back gives up for good at an error, and this one passes.
+            ticket = _next_ticket(request) if came_by_ticket else ""
+            return _come_again(request, error, live.Places(resume).to_id() + ticket)
         return b""
 
     def tickets(request: Any) -> bytes:
@@ -105,10 +113,10 @@ def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -
     offer(app, DOCUMENT)
     app.route("/api", methods=["GET"])(show)
     app.route("/api/tickets", methods=["POST"])(tickets)
-    app.route("/api/nodes", methods=["GET"])(nodes)
-    app.route("/api/nodes/<string:name>/fields", methods=["GET"])(fields)
-    app.route("/api/nodes/<string:name>/data", methods=["GET"])(data)
-    app.route("/api/nodes/<string:name>/live", methods=["GET"])(follow)
+    app.route("/api/nodes", methods=["GET"])(_says_503(nodes))
+    app.route("/api/nodes/<string:name>/fields", methods=["GET"])(_says_503(fields))
+    app.route("/api/nodes/<string:name>/data", methods=["GET"])(_says_503(data))
+    app.route("/api/nodes/<string:name>/live", methods=["GET"])(_says_503(follow))
 
 
 async def _stream(request: Any, form: forms.Form, wanted: asked.Wanted, node: str, seen: Seen) -> None:
@@ -136,6 +144,30 @@ async def _stream(request: Any, form: forms.Form, wanted: asked.Wanted, node: st
         raise
 
 
+def _next_ticket(request: Any) -> str:
+    """What stands behind an event's id for whoever came by a ticket, so that the browser can come again by itself."""
+    return f"~{request.door.tickets.give(caller_of(request), live.COMES_BACK)}"
+
+
+def _come_again(request: Any, error: SisockError, ident: str) -> bytes:
+    request.setHeader(b"Content-Type", b"text/event-stream")
+    request.setHeader(b"Cache-Control", b"no-store")
+    return f"retry: 2000\n: {' '.join(str(error).split())}\nid: {ident}\n\n".encode()
+
+
+def _says_503(route: Callable[..., Any]) -> Callable[..., Any]:
+    """The old dialects answer 500 where there is no session with the router; here it is what HTTP has for that."""
+
+    @wraps(route)
+    async def answered(*args: Any, **named: Any) -> Any:
+        try:
+            return await route(*args, **named)
+        except NoSession:
+            raise NotConnected("the bridge has no session with the router. Try again in a moment.") from None
+
+    return answered
+
+
 async def _follow(request: Any, follower: Any, places: live.Places, seen: Seen, came_by_ticket: bool) -> None:
     request.setHeader(b"Content-Type", b"text/event-stream")
     request.setHeader(b"Cache-Control", b"no-store")
@@ -144,7 +176,7 @@ async def _follow(request: Any, follower: Any, places: live.Places, seen: Seen, 
     request.notifyFinish().addBoth(lambda _: follower.stop())
 
     caller, silent = caller_of(request), 0
-    again = f"~{request.door.tickets.give(caller, live.COMES_BACK)}" if came_by_ticket else ""
+    again = _next_ticket(request) if came_by_ticket else ""
 
     def beat() -> None:
         nonlocal silent

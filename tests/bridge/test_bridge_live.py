@@ -143,6 +143,27 @@ async def test_a_ticket_lets_in_once_and_the_last_event_goes_on_where_it_was(pla
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_comes_back_while_the_node_is_away_is_told_to_come_again(place):
+    """An EventSource gives up for good at an answer that is none: a restart would need a reload of the page."""
+    heard = await place.listen(f"field=n&start=1&ticket={await place.ticket()}")
+    place.node.append("t", T, {"n": 1.0}).result()
+    await until(lambda: heard.values() == [1.0])
+    heard.transport.loseConnection()
+    await until(lambda: heard.ended)
+    await place.service.stop()
+    assert await place.listen("field=n", **ANNA) == 404
+    told = await place.listen("field=n&start=1", **{"Last-Event-ID": heard.last_id()})
+    await until(lambda: told.ended)
+    assert told.text.startswith("retry: 2000\n: there is no node 'ticker'")
+    # A browser takes the id of an event that says nothing, too; its ticket was used.
+    ident = told.text.rpartition("id: ")[2].strip()
+    place.service = await place.router.serve(place.node)
+    place.node.append("t", T + 1, {"n": 2.0}).result()
+    again = await place.listen("field=n&start=1", **{"Last-Event-ID": ident})
+    await until(lambda: again.values() == [2.0])
+
+
+@pytest_twisted.ensureDeferred
 async def test_whoever_is_taken_away_hears_no_more(place):
     heard = await place.listen("field=n&start=1", **ANNA)
     place.node.append("t", T, {"n": 1.0}).result()
