@@ -62,18 +62,22 @@ def openmetrics(nodes):
 
 
 class Prometheus:
-    """A server of its own in a folder, on a free port; it scrapes nothing."""
+    """A server of its own in a folder, on a free port, that holds what nodes hold; it scrapes the addresses in `scrapes`."""
 
-    def __init__(self, folder, nodes):
+    def __init__(self, folder, nodes=(), scrapes=()):
         self.folder = folder
         self.nodes = nodes
+        self.scrapes = scrapes
         self._told = {}
 
     def __enter__(self):
         data, text = self.folder / "data", self.folder / "samples.txt"
-        text.write_text(openmetrics(self.nodes))
-        promtool("tsdb", "create-blocks-from", "openmetrics", "-q", str(text), str(data))
-        (self.folder / "prometheus.yml").write_text("scrape_configs: []\n")
+        if self.nodes:
+            text.write_text(openmetrics(self.nodes))
+            promtool("tsdb", "create-blocks-from", "openmetrics", "-q", str(text), str(data))
+        jobs = [{"job_name": "sisock", "scrape_interval": "100ms", "static_configs": [{"targets": [*self.scrapes]}]}]
+        # YAML takes JSON.
+        (self.folder / "prometheus.yml").write_text(json.dumps({"scrape_configs": jobs if self.scrapes else []}))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -118,14 +122,16 @@ class Prometheus:
             self.process.wait()
 
     def ask(self, path, **parameters):
-        """The status and the answer of a request."""
-        form = urllib.parse.urlencode(parameters, doseq=True)
-        if (path, form) not in self._told:
-            self._told[path, form] = self._ask(path, form)
-        return self._told[path, form]
+        """The status and the answer of a request, asked once: what it holds does not change."""
+        key = path, urllib.parse.urlencode(parameters, doseq=True)
+        if key not in self._told:
+            self._told[key] = self.ask_now(path, **parameters)
+        return self._told[key]
 
-    def _ask(self, path, form):
+    def ask_now(self, path, **parameters):
+        """The same, asked anew."""
         try:
+            form = urllib.parse.urlencode(parameters, doseq=True)
             with urllib.request.urlopen(f"{self.url}/api/v1{path}?{form}", timeout=PATIENCE) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:

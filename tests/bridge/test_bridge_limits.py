@@ -22,6 +22,7 @@ from sisock.grafana_bridge.turns import Turns
 from sisock.home import Home
 from sisock.http import application, listen, reply, reply_long
 from tests.bridge.memory_consumer import Long, MemoryConsumer, Weather
+from tests.bridge.prometheus import Prometheus
 from tests.plain import until
 
 
@@ -273,3 +274,22 @@ async def test_metrics_for_prometheus(serve):
     # The other one who asks by this name is the JSON data source, which posts.
     assert (await client.post("/metrics", {})).json[0]["value"] == "weather"
     assert not re.search(rb"NaN", answer.body)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_real_prometheus_scrapes_them(serve, tmp_path):
+    client = serve(create_app(MemoryConsumer(Weather(), Hub())))
+    with Prometheus(tmp_path, scrapes=[f"127.0.0.1:{client.port}"]) as server:
+
+        async def told(query):
+            # Asked in a thread: this one answers the scraper.
+            _, answer = await deferToThread(server.ask_now, "/query", query=query)
+            return {one["metric"].get("field", ""): float(one["value"][1]) for one in answer["data"]["result"]}
+
+        async def is_up():
+            return await told("up") == {"": 1.0}
+
+        await until(is_up, 30)
+        assert await told("sisock_bridge_hub") == {"nodes": 3.0, "memory.router": 1e8}
+        assert await told("sisock_bridge_connected") == {"": 1.0}
+        assert (await told("process_resident_memory_bytes"))[""] > 1e6
