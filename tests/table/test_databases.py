@@ -249,7 +249,7 @@ def test_the_database_is_only_read_and_asked_for_a_bounded_time(made, home, monk
     from sisock.nodes.table.asked import Asked
 
     assert STATEMENT == 30
-    monkeypatch.setattr("sisock.nodes.table.connection.STATEMENT", 0.05)
+    monkeypatch.setattr("sisock.nodes.table.connection.STATEMENT", 1.0)
     table = SqlTable(Asked(made("timestamptz", 5), table="the table", time="the time"))
     with pytest.raises(TimedOut), table.connections.reading() as connection:
         connection.exec_driver_sql("SELECT pg_sleep(5)")
