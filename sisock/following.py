@@ -38,6 +38,7 @@ from sisock.live import LiveBlock
 from sisock.paging import Stretch, read_pages
 from sisock.polling import Polled, sleep_or
 from sisock.positions import Position
+from sisock.requests import text_size
 from sisock.session import Session, error_from_wire
 from sisock.splice import Action, AskSince, AskTail, Deliver, Gap, ReadPages, Splice, State, Unread
 from sisock.times import now, to_micros
@@ -439,4 +440,8 @@ def _seconds() -> float:
 
 
 def _size(item: Followed | Missing) -> int:
-    return 64 + len(item.block) * (1 + len(item.block.columns)) if isinstance(item, Followed) else 64
+    """Values that it holds; of text, eight characters count as one."""
+    if not isinstance(item, Followed):
+        return 64
+    texts = sum(text_size(column.to_list()) for column in item.block.columns.values() if column.type == "string")
+    return 64 + len(item.block) * (1 + len(item.block.columns)) + texts // 8

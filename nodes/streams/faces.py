@@ -9,7 +9,7 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.web.resource import Resource
 
 from sisock.doors import LOOPBACK, Caller, Door, caller_of
-from sisock.errors import InvalidArgument, NotAuthorized, SisockError
+from sisock.errors import Busy, InvalidArgument, NotAuthorized, SisockError
 from sisock.faces import Face
 from sisock.home import Home, is_loopback
 from sisock.http import Policy, application, headers_of, reply_error
@@ -82,6 +82,7 @@ class Faces:
         metrics.counter(
             "refused_subscribers", "Handshakes and requests of subscribers that were refused", lambda: counts.refused
         )
+        metrics.counter("missed", "Gaps in what an outlet follows, as its node had lost what it keeps", lambda: node.missed)
         metrics.gauge("subscribers", "Subscribers that are connected", lambda: len(self.subscribers.open))
         metrics.gauge("sites", "Sites that somebody subscribes to", lambda: node.fanout.sites)
         metrics.gauge("waiting", "Messages that wait for the store", lambda: node.intake.waiting)
@@ -176,4 +177,6 @@ class _Root(Resource):
         wanted = asked(stage, request.args, caller)
         if wanted.since is not None and not self._node.keeps:
             raise InvalidArgument("this is an outlet, which keeps nothing: ask the node streams for what was since then")
+        if not self._node.ready:
+            raise Busy(f"this outlet has nothing to hand on yet: it {self._node.trouble()}. Try again in a moment.")
         return wanted

@@ -55,6 +55,10 @@ class Streams(DataNode):
     """The node whose messages subscribers hear: its name is what rights are asked for."""
     keeps = True
     """Whether what was can be heard here."""
+    ready = True
+    """Whether subscribers are let in: from then on they hear all there is."""
+    missed = 0
+    """How often something could not be handed on, of which the reason is told: an outlet's node had lost what it keeps."""
     # Messages come when there is something to say, and of thousands of sites and topics.
     measures = False
 

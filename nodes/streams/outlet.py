@@ -4,34 +4,41 @@
 
 Crossbar carries a message once to each outlet, and each encodes it once for all its subscribers. A second one on a machine
 has a name of its own: SISOCK_STREAMS_OUTLET=streams_outlet_2. It keeps nothing: `since` and producers go to the node.
+
+From when it lets subscribers in, which is when it knows how far each timeline has come, it hands on each message once, in
+order for each site and topic: what was missed while the router or the node was away is fetched by its position. What the
+node itself has lost is counted as `missed`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import Logger
 
 from sisock import settings as site
+from sisock.asking import EARLIEST_ON_WIRE, Question
 from sisock.blocks import Block
 from sisock.consumer import Consumer
-from sisock.errors import InvalidArgument, SisockError
-from sisock.followed import Missing
-from sisock.following import Follower
+from sisock.errors import InvalidArgument, SisockError, TooMuch
+from sisock.followed import Followed, Missing
+from sisock.following import Follower, Resume
 from sisock.nodes.streams.fanout import Sent
 from sisock.nodes.streams.message import Message, make, parts_of
 from sisock.nodes.streams.node import Streams, sent
-from sisock.times import now
+from sisock.times import to_seconds
 
 log = Logger()
 
 # Seconds between two looks for sites and topics that are new; what is said of one meanwhile comes then.
 LOOK_EVERY = 1.0
+# Timelines that one call asks how far they have come.
+ASK_AT_ONCE = 100
 
 
 class Outlet(Streams):
@@ -40,15 +47,20 @@ class Outlet(Streams):
     name = os.environ.get("SISOCK_STREAMS_OUTLET", "streams_outlet")
     description = "Another process of subscribers to the node streams."
     keeps = False
+    ready = False
 
     def __init__(self) -> None:
         super().__init__()
         self.procedures = {}
-        self.missed = 0
         self._consumer: Consumer | None = None
-        self._followers: list[Follower] = []
-        self._began = now()
+        self._followers: set[Follower] = set()
+        # How far each timeline has come here, and the stamp of the last message of each that was handed on.
+        self._reached: dict[str, Resume] = {}
+        self._newest: dict[str, int] = {}
+        self._problem: str | None = f"has not found the node {self.source} yet"
         self._looking = LoopingCall(self._look)
+        # The fan-out takes one after the other.
+        self._sending = DeferredLock()
 
     def start(self) -> None:
         """Follows the streams, and listens."""
@@ -67,13 +79,17 @@ class Outlet(Streams):
         blockingCallFromThread(reactor, ending)
         self.faces.stop()
 
+    def trouble(self) -> str | None:
+        """Why nothing comes, or not all of it."""
+        return self._problem or next((str(one.problem) for one in self._followers if one.problem is not None), None)
+
     def accept(self, message: Message, done: Callable[[], None]) -> None:
         """Takes nothing."""
         raise InvalidArgument("this is an outlet, which keeps nothing: send to the node streams")
 
     def _begin(self) -> None:
         self._consumer = Consumer(site.Settings.read().consumer(web=True))
-        self._consumer.connect(lambda error: self.errors.say("router", str(error)))
+        self._consumer.connect(self._refused)
         self.faces.listen()
         self._looking.start(LOOK_EVERY).addErrback(lambda failure: log.failure("an outlet looks no more", failure))
 
@@ -83,33 +99,78 @@ class Outlet(Streams):
         if self._consumer is not None:
             await self._consumer.stop()
 
+    def _refused(self, error: Exception) -> None:
+        self._problem = f"the router lets it in no more: {error}"
+
     def _look(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._follow_new())
+        # The next look is another try.
+        return Deferred.fromCoroutine(self._follow_new()).addErrback(lambda failure: log.failure("an outlet's look", failure))
 
     async def _follow_new(self) -> None:
         consumer = self._consumer
         if consumer is None or not consumer.connected:
+            self._problem = self._problem or "is not connected to the router"
             return
         try:
             catalogue = await consumer.get_fields(self.source)
+            new = [name for name, spec in catalogue.fields.items() if name == spec.timeline and name not in self._met]
+            if not self.ready:
+                await self._note_ends(consumer, new)
         except SisockError as error:
-            self.errors.say("streams", str(error))
+            self._problem = str(error)
             return
-        new = [name for name, spec in catalogue.fields.items() if name == spec.timeline and name not in self._met]
-        if new:
-            self._met.update(new)
-            follower = consumer.follow(self.source, new, self._began)
-            Deferred.fromCoroutine(self._hand_on_from(follower)).addErrback(
-                lambda failure: log.failure("an outlet follows no more", failure)
-            )
+        self.ready = True
+        if not new:
+            self._problem = None
+            return
+        self._met.update(new)
+        # What is new now has begun since the look before this one: all of it is for those who subscribe.
+        follower = consumer.follow(self.source, new, to_seconds(EARLIEST_ON_WIRE), self._reached)
+        self._followers.add(follower)
+        followed = Deferred.fromCoroutine(self._hand_on_from(follower))
+        followed.addErrback(lambda failure: log.failure("an outlet follows no more", failure))
+
+    async def _note_ends(self, consumer: Consumer, timelines: Sequence[str]) -> None:
+        """Notes how far the timelines have come, by the node's own account: what was before is not for subscribers here."""
+        waiting = [timelines[first : first + ASK_AT_ONCE] for first in range(0, len(timelines), ASK_AT_ONCE)]
+        while waiting:
+            some = waiting.pop()
+            try:
+                tails = await consumer.read(self.source, Question(some, EARLIEST_ON_WIRE, max_points=1, method="last"))
+            except TooMuch:
+                # Their last messages, which come with it, are long.
+                half = len(some) // 2
+                waiting += [some[:half], some[half:]]
+                continue
+            for name, tail in tails.items():
+                if tail.position is not None and tail.last is not None:
+                    self._reached[name] = Resume(tail.position, tail.last)
+                    self._newest[name] = tail.last
 
     async def _hand_on_from(self, follower: Follower) -> None:
-        async for item in follower:
-            if isinstance(item, Missing):
-                self.missed += 1
-                self.errors.say(item.timeline, item.reason)
-            else:
-                await self.fanout.send(_of(item.timeline, item.block))
+        try:
+            async for item in follower:
+                if isinstance(item, Missing):
+                    self.missed += 1
+                    self.errors.say(item.timeline, item.reason)
+                else:
+                    await self._hand_on_new(item)
+        except SisockError as error:
+            self._problem = str(error)
+        finally:
+            # The next look follows them again, from where they have come.
+            self._followers.discard(follower)
+            self._met.difference_update(follower.fields)
+
+    async def _hand_on_new(self, item: Followed) -> None:
+        """Hands on what was not before: rows come again where a part of what is told live was read already."""
+        newest = self._newest.get(item.timeline, 0)
+        rows = item.block.take(item.block.t > newest)
+        if len(rows):
+            self._newest[item.timeline] = newest = int(rows.t[-1])
+            await self._sending.run(lambda: Deferred.fromCoroutine(self.fanout.send(_of(item.timeline, rows))))
+        if item.position is not None:
+            self._reached[item.timeline] = Resume(item.position, newest, item.unread)
 
 
 def _of(timeline: str, block: Block) -> list[Sent]:

@@ -12,9 +12,10 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.threads import deferToThread
 
 from sisock.consumer import Consumer
+from sisock.errors import NodeFailed
 from sisock.home import Home
 from sisock.nodes.streams import Streams
-from sisock.testing import NodeContract
+from sisock.testing import Link, NodeContract
 from tests.plain import until
 from tests.test_follow import Seen
 
@@ -534,34 +535,99 @@ async def test_where_tokens_are_asked_for_pages_show_theirs_in_the_address(node,
     await staying.leave()
 
 
-@pytest_twisted.ensureDeferred
-async def test_an_outlet_hands_on_what_the_node_sends_also_of_sites_that_are_new(router, node, monkeypatch):
+@pytest_twisted.async_yield_fixture
+async def link(router):
+    """The way of an outlet to the router."""
+    made = await Link(router.ws).start()
+    yield made
+    await made.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def begin_outlet(router, link, monkeypatch):
     from sisock import settings as site
     from sisock.nodes.streams import Outlet, outlet
 
     monkeypatch.setattr(outlet, "LOOK_EVERY", 0.05)
-    monkeypatch.setattr(site.Settings, "consumer", lambda self, web: router.access(url=router.ws))
+    monkeypatch.setattr(site.Settings, "consumer", lambda self, web: router.access(url=link.url))
     monkeypatch.setenv("SISOCK_STREAMS_OUTLET_PORT", "0")
-    made = Outlet()
-    service = await router.serve(made)
-    pages = [await connect(made.faces.address, path) for path in ("/prod?site=dome", "/prod?site=dome&topic=jobs")]
-    try:
-        raw = '{"b": 1.50, "a": 1e3}'
-        await node.post(f'{{"site": "dome", "topic": "weather", "data": {raw}}}'.encode())
-        await until(lambda: len(pages[0].heard) == 1)
-        assert pages[0].heard == [f'{{"site":"dome","topic":"weather","data":{raw}}}']
-        for n in range(50):
-            await node.post(form("dome", "jobs", n))
-        await until(lambda: len(pages[0].heard) == 51)
-        assert pages[1].said == list(range(50))
-        with pytest.raises(ConnectionError, match="400"):
-            await connect(made.faces.address, "/prod?site=dome&since=-1m")
-        code, error = await deferToThread(fetch, made.faces.address, "/prod", form("dome", "jobs", 1))
-        assert (code, error["error"]["code"]) == (400, "sisock.error.invalid_argument")
-    finally:
-        for one in pages:
-            await one.leave()
-        await service.stop()
+    services = []
+
+    async def begin():
+        services.append(await router.serve(made := Outlet()))
+        return made
+
+    yield begin
+    for one in services:
+        await one.stop()
+
+
+async def well(one):
+    await until(lambda: deferToThread(lambda: fetch(one.faces.address, "/healthz")[0] == 200))
+    return one
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_outlet_hands_on_what_the_node_sends_also_of_sites_that_are_new(node, begin_outlet):
+    await node.post(form("dome", "weather", "before"))
+    outlet = await well(await begin_outlet())
+    pages = [await connect(outlet.faces.address, path) for path in ("/prod?site=dome", "/prod?site=dome&topic=jobs")]
+    raw = '{"b": 1.50, "a": 1e3}'
+    await node.post(f'{{"site": "dome", "topic": "weather", "data": {raw}}}'.encode())
+    await until(lambda: len(pages[0].heard) == 1)
+    assert pages[0].heard == [f'{{"site":"dome","topic":"weather","data":{raw}}}']
+    for n in range(50):
+        await node.post(form("dome", "jobs", n))
+    await until(lambda: len(pages[0].heard) >= 51)
+    assert pages[0].said[1:] == pages[1].said == list(range(50))
+    with pytest.raises(ConnectionError, match="400"):
+        await connect(outlet.faces.address, "/prod?site=dome&since=-1m")
+    code, error = await deferToThread(fetch, outlet.faces.address, "/prod", form("dome", "jobs", 1))
+    assert (code, error["error"]["code"]) == (400, "sisock.error.invalid_argument")
+    for one in pages:
+        await one.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_outlet_hands_on_each_message_once_however_often_its_connection_is_lost(node, begin_outlet, link):
+    outlet = await well(await begin_outlet())
+    page = await connect(outlet.faces.address, "/prod?site=dome")
+    for n in range(300):
+        if n % 60 == 30:
+            link.cut()
+        await node.post(form("dome", f"topic {n // 25}", n))
+    await until(lambda: len(page.heard) >= 300, 30)
+    heard = [json.loads(text) for text in page.heard]
+    assert sorted(one["data"] for one in heard) == list(range(300))
+    for topic in {one["topic"] for one in heard}:
+        numbers = [one["data"] for one in heard if one["topic"] == topic]
+        assert numbers == sorted(numbers)
+    assert not outlet.missed
+    await page.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_outlet_that_follows_no_more_begins_again_where_it_was(node, begin_outlet):
+    outlet = await well(await begin_outlet())
+    page = await connect(outlet.faces.address, "/prod?site=dome")
+    for n in range(4):
+        await node.post(form("dome", "jobs", n))
+        await until(lambda n=n: page.said[-1:] == [n])
+        for one in tuple(outlet._followers):
+            one.fail(NodeFailed("as a node fails"))
+    assert page.said == list(range(4))
+    await well(outlet)
+    await page.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_outlet_lets_nobody_in_before_it_has_found_the_node(begin_outlet):
+    outlet = await begin_outlet()
+    with pytest.raises(ConnectionError, match="503"):
+        await connect(outlet.faces.address, "/prod?site=dome")
+    code, told = await deferToThread(fetch, outlet.faces.address, "/healthz")
+    assert code == 503
+    assert "streams" in told["status"]
 
 
 @pytest_twisted.ensureDeferred
