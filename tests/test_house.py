@@ -70,6 +70,7 @@ LAYERS = {
         "http",
         "hub",
         "intake",
+        "retention",
         "naming",
         "newest",
         "node",

@@ -21,6 +21,7 @@ from sisock.nodes.ocs_feed.feed import Observatory
 from sisock.nodes.ocs_feed.settings import OPTIONS, Settings
 from sisock.nodes.ocs_feed.source import Samples, read
 from sisock.refusals import Refusals
+from sisock.retention import Retention
 from sisock.times import EARLIEST, LATEST
 
 # Where it tells how it is; SISOCK_OCS_FEED_PORT says otherwise.
@@ -46,7 +47,7 @@ class OcsFeed(DataNode):
         self.observatory = Observatory(self.settings.access, self.settings.feeds, self.take)
         self.events = 0
         self.face: Face | None = None
-        self._retained: set[str] = set()
+        self._retention = Retention(self, self.settings.keep)
 
     def start(self) -> None:
         """Begins to follow the feeds."""
@@ -162,11 +163,7 @@ class OcsFeed(DataNode):
         return {timeline: joined(blocks) for timeline, blocks in by_timeline.items()}
 
     def _stored(self, batch: Sequence[Samples]) -> None:
-        if self.settings.keep is None:
-            return
-        for timeline in {samples.timeline for samples in batch} - self._retained:
-            self.retain(timeline, self.settings.keep)
-            self._retained.add(timeline)
+        self._retention.apply({samples.timeline for samples in batch})
 
     def _refused(self, timeline: str, error: InvalidArgument) -> None:
         self._refuse(timeline, str(error))

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sisock.errors import InvalidArgument, SetupError
+from sisock.errors import SetupError
 from sisock.home import Home
 from sisock.nodes.ocs_feed.source import Feed, feeds_of
+from sisock.retention import keep_of
 from sisock.session import Access
-from sisock.times import parse_duration
 from sisock.uris import REALM
 
 OPTIONS = {
@@ -51,7 +51,12 @@ class Settings:
         target, feed = environ.get("TARGET"), environ.get("FEED")
         if not feeds and target and feed:
             feeds, plain = (Feed.of(f"{target}.{feed}"),), True
-        return cls(feeds or (Feed("*", "*"),), _access(environ), plain and not feeds[0].is_pattern, _keep(environ))
+        return cls(
+            feeds or (Feed("*", "*"),),
+            _access(environ),
+            plain and not feeds[0].is_pattern,
+            keep_of(environ, "SISOCK_OCS_KEEP", "BUFFER_TIME"),
+        )
 
 
 def _access(environ: Mapping[str, str]) -> Access:
@@ -77,17 +82,3 @@ def _plain_port(home: Home) -> str | None:
         return next((str(one["endpoint"]["port"]) for one in transports if one.get("id") == "plain"), None)
     except (OSError, ValueError, LookupError, TypeError):
         return None
-
-
-def _keep(environ: Mapping[str, str]) -> float | None:
-    for name in ("SISOCK_OCS_KEEP", "BUFFER_TIME"):
-        text = environ.get(name)
-        if text:
-            try:
-                keep = parse_duration(text)
-            except InvalidArgument as error:
-                raise SetupError(f"{name}: {error}") from None
-            if keep <= 0:
-                raise SetupError(f"{name}={text} is no length of time above 0.")
-            return keep
-    return None

@@ -75,8 +75,11 @@ def make(site: str, topic: str, data: str, stage: str = STAGE, id_: str | None =
         if not value:
             raise InvalidArgument(f"{name} is empty")
         check_field_name(value, name)
-    if id_ is not None and not 1 <= len(id_) <= MAX_ID:
-        raise InvalidArgument(f"id is a text of 1 to {MAX_ID} characters")
+    if id_ is not None:
+        # PostgreSQL keeps no NUL, no store half of a surrogate.
+        check_field_name(id_, "message")
+        if len(id_) > MAX_ID:
+            raise InvalidArgument(f"id is a text of 1 to {MAX_ID} characters")
     message = Message(site, topic, data, stage, id_)
     # With what is escaped in it, and with "/id" behind it, the name has to be a field's.
     check_field_name(id_field(message.timeline), "site and topic")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,21 +17,24 @@ from sisock.blocks import Block, Column
 from sisock.errors import Busy, InvalidArgument, StoreAway, TooMuch
 from sisock.intake import Intake
 from sisock.nodes.streams.fanout import FanOut, Key, Sent
+from sisock.nodes.streams.ids import Ids
 from sisock.nodes.streams.message import Message, encode, id_field, parse, parts_of
 from sisock.nodes.streams.producers.procedure import procedure
-from sisock.nodes.streams.settings import Settings
+from sisock.nodes.streams.settings import OPTIONS, Settings
 from sisock.refusals import Refusals
+from sisock.retention import Retention
 from sisock.router.framing import prefix
-from sisock.times import LATEST, MICROS, now
+from sisock.times import MICROS, now
 
 # Sites and topics together; beyond, somebody sends names that are none.
 MAX_TIMELINES = 10_000
-# Ids that are remembered, and for how long, in seconds.
-MAX_IDS = 100_000
-IDS_FOR = 86_400.0
+# Seconds between two tries to read what came before, while the store is away.
+LEARN_EVERY = 2.0
 # Rows of a page that is read back, and bytes of what is handed on at a time.
 PAGE_ROWS = 256
 CHUNK = 128 << 10
+
+UNKNOWN_IDS = "does not know yet which ids have come, as the store is away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Streams(DataNode):
     name = "streams"
     description = "What producers send to the subscribers of a site."
     max_rows = 100_000
+    options = OPTIONS
     source = "streams"
     """The node whose messages subscribers hear: its name is what rights are asked for."""
     keeps = True
@@ -71,7 +74,9 @@ class Streams(DataNode):
         self.repeats = 0
         self._lock = threading.Lock()
         self._stamp = 0
-        self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._ids = Ids()
+        self._retention = Retention(self, self.settings.keep)
+        self._ends = threading.Event()
         self._met: set[str] = set()
         self._parts: list[Any] = []
         self.procedures = {"send": procedure(self)}
@@ -84,8 +89,13 @@ class Streams(DataNode):
         from sisock.nodes.streams.faces import Faces
         from sisock.nodes.streams.producers.queue import Queues
 
-        self._take_up()
-        self.fanout.begin(self._stamp)
+        try:
+            self._take_up()
+        except StoreAway as error:
+            self.errors.say("history", f"what came before is not known yet: {error}")
+            threading.Thread(target=self._learn, name="streams-learn", daemon=True).start()
+        # Of what is not known here whoever asks `since` hears from the history, or not at all.
+        self.fanout.begin(self._stamp if self._ids.known else round(now() * MICROS))
         self.intake.start()
         faces = Faces(self)
         blockingCallFromThread(reactor, faces.listen)
@@ -96,34 +106,37 @@ class Streams(DataNode):
         self._parts.append(queues)
 
     def trouble(self) -> str | None:
-        """Whether the store does not take what comes."""
-        return None if self.intake.problem is None else f"waits for the store: {self.intake.problem}"
+        """Whether the store does not take what comes, or not all of it."""
+        if self.intake.problem is not None:
+            return f"waits for the store: {self.intake.problem}"
+        return None if self._ids.known else UNKNOWN_IDS
 
     def stop(self) -> None:
         """Takes no more, and stores what was taken."""
+        self._ends.set()
         for part in reversed(self._parts):
             part.stop()
         self.intake.stop()
 
     def _take_up(self) -> None:
-        """Learns of the history what the newest stamp is, and which ids have come."""
-        try:
-            timelines = self.history.timelines()
-        except StoreAway as error:
-            self.errors.say("history", f"what came before is not known yet: {error}")
+        """Learns of the history what the newest stamp is, and which ids have come; StoreAway while it cannot be read."""
+        timelines = self.history.timelines()
+        newest = max((self.history.newest(timeline) or 0 for timeline in timelines), default=0)
+        ids = self._ids.read(self.history, timelines)
+        with self._lock:
+            for timeline in timelines:
+                self._meet(timeline)
+            self._stamp = max(self._stamp, newest)
+            self._ids.know(ids)
+
+    def _learn(self) -> None:
+        """Tries again to learn what came before, until the store is there."""
+        while not self._ends.wait(LEARN_EVERY):
+            try:
+                self._take_up()
+            except StoreAway:
+                continue
             return
-        found: list[tuple[int, str, str]] = []
-        since = round((now() - IDS_FOR) * MICROS)
-        for timeline in timelines:
-            self._meet(timeline)
-            self._stamp = max(self._stamp, self.history.newest(timeline) or 0)
-            name = id_field(timeline)
-            for page, _ in self.history.pages(timeline, [name], since, LATEST, 4096):
-                ids = page.columns[name].to_list() if name in page.columns else []
-                found += [(int(t), timeline, one) for t, one in zip(page.t, ids, strict=False) if one is not None]
-            found = heapq.nlargest(MAX_IDS, found)
-        for _, timeline, one in sorted(found):
-            self._ids[timeline, one] = None
 
     @property
     def known(self) -> int:
@@ -132,32 +145,41 @@ class Streams(DataNode):
 
     # Taking
 
-    def accept(self, message: Message, done: Callable[[], None]) -> None:
-        """Takes a message, from any thread; `done` is called, in the reactor's, when it is stored and handed on.
+    def accept(self, messages: Sequence[Message], done: Callable[[], None]) -> None:
+        """Takes messages, from any thread, all of them or none; `done` is called when all are stored and handed on.
 
-        One whose id has come before is not kept a second time, and `done` is called when the first is stored. Busy if
-        too many wait, TooMuch for a new site or topic beyond all bounds.
+        It is called in the reactor's thread. One whose id has come before is not kept a second time, and counts as stored
+        when the first is. Busy if too many wait, or if the ids that have come are not known yet; TooMuch for new sites or
+        topics beyond all bounds.
         """
         with self._lock:
             if self.intake.full:
                 raise Busy
-            key = (message.timeline, message.id or "")
-            repeats = message.id is not None and key in self._ids
-            if repeats:
-                self.repeats += 1
-            else:
-                self._meet(message.timeline)
-                self._stamp = max(round(now() * MICROS), self._stamp + 1)
-                if message.id is not None:
-                    self._ids[key] = None
-                    if len(self._ids) > MAX_IDS:
-                        self._ids.popitem(last=False)
-            self.intake.take(Taken(self._stamp, message, done, repeats), len(message.data) + 500)
+            if not self._ids.known and any(one.id is not None for one in messages):
+                raise Busy(f"a message with an id has to wait: it {UNKNOWN_IDS}")
+            if len(self._met | {one.timeline for one in messages}) > max(MAX_TIMELINES, len(self._met)):
+                raise TooMuch(f"there are {MAX_TIMELINES} sites and topics already; a new one is not taken.")
+            # Batches come in the order in which they were taken, so that the last one's is all's.
+            last = len(messages) - 1
+            for number, one in enumerate(messages):
+                self._take(one, done if number == last else _nothing)
 
-    async def send(self, message: Message) -> None:
-        """Takes a message and waits until it is stored and handed on; in the reactor's thread."""
+    def _take(self, message: Message, done: Callable[[], None]) -> None:
+        key = (message.timeline, message.id or "")
+        repeats = message.id is not None and key in self._ids
+        if repeats:
+            self.repeats += 1
+        else:
+            self._meet(message.timeline)
+            self._stamp = max(round(now() * MICROS), self._stamp + 1)
+            if message.id is not None:
+                self._ids.add(key)
+        self.intake.take(Taken(self._stamp, message, done, repeats), len(message.data) + 500)
+
+    async def send(self, *messages: Message) -> None:
+        """Takes messages, all of them or none, and waits until they are stored and handed on; in the reactor's thread."""
         stored: Deferred[None] = Deferred()
-        self.accept(message, lambda: None if stored.called else stored.callback(None))
+        self.accept(messages, lambda: None if stored.called else stored.callback(None))
         await stored
 
     def parse(self, body: str | bytes, stage: str, producer: str) -> Message:
@@ -171,8 +193,6 @@ class Streams(DataNode):
     def _meet(self, timeline: str) -> None:
         if timeline in self._met:
             return
-        if len(self._met) >= MAX_TIMELINES:
-            raise TooMuch(f"there are {MAX_TIMELINES} sites and topics already; a new one is not taken.")
         stage, site, topic = parts_of(timeline)
         where = f"{topic} of {site}" if stage == "prod" else f"{topic} of {site} ({stage})"
         fields = {
@@ -201,6 +221,7 @@ class Streams(DataNode):
         # The next commit waits for it, so that no more is on its way to subscribers than one batch.
         handed: Callable[[], Deferred[Any]] = lambda: Deferred.fromCoroutine(self._hand_on(batch))  # noqa: E731
         blockingCallFromThread(reactor, handed)
+        self._retention.apply({one.message.timeline for one in batch})
 
     async def _hand_on(self, batch: Sequence[Taken]) -> None:
         await self.fanout.send([sent(one.stamp, one.message) for one in batch if not one.repeats])
@@ -230,6 +251,10 @@ class Streams(DataNode):
             for t, one in zip(page.t.tolist(), data, strict=False):
                 if one is not None:
                     yield t, _framed(encode(site, topic, one))
+
+
+def _nothing() -> None:
+    """Nobody waits for this one by itself."""
 
 
 def _matches(parts: tuple[str, str, str], key: Key, topics: Collection[str] | None) -> bool:

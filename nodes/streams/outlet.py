@@ -83,7 +83,7 @@ class Outlet(Streams):
         """Why nothing comes, or not all of it."""
         return self._problem or next((str(one.problem) for one in self._followers if one.problem is not None), None)
 
-    def accept(self, message: Message, done: Callable[[], None]) -> None:
+    def accept(self, messages: Sequence[Message], done: Callable[[], None]) -> None:
         """Takes nothing."""
         raise InvalidArgument("this is an outlet, which keeps nothing: send to the node streams")
 

@@ -8,6 +8,7 @@
 | SISOCK_STREAMS_STAGES | the stages that are served | dev,prod |
 | SISOCK_STREAMS_QUEUES | queues that are read: `prod=datastreamIncomingQueue-prod`, by name or address, commas between | none |
 | SISOCK_STREAMS_READERS | threads that read each queue | 2 |
+| SISOCK_STREAMS_KEEP | how long messages are kept in the store: 30d; `sisock run streams --keep` | for ever |
 
 How a queue is reached, boto3's own settings say: AWS_ENDPOINT_URL_SQS, AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID and so on.
 """
@@ -21,18 +22,21 @@ from dataclasses import dataclass, field
 
 from sisock.errors import SetupError
 from sisock.nodes.streams.message import UnknownStage
+from sisock.retention import keep_of
 
 PORT = 8020
+OPTIONS = {"keep": "SISOCK_STREAMS_KEEP"}
 _STAGE = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment names. `queues` are names or addresses, each with the stage that it feeds."""
+    """What the environment names. `queues` are names or addresses, each with the stage that it feeds; `keep` is in seconds."""
 
     stages: tuple[str, ...] = ("dev", "prod")
     queues: Mapping[str, str] = field(default_factory=dict)
     readers: int = 2
+    keep: float | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -53,7 +57,7 @@ class Settings:
         readers = environ.get("SISOCK_STREAMS_READERS") or "2"
         if not readers.isdecimal() or not 1 <= int(readers) <= 100:
             raise SetupError(f"SISOCK_STREAMS_READERS={readers} in the environment is no number from 1 to 100.")
-        return cls(stages, queues, int(readers))
+        return cls(stages, queues, int(readers), keep_of(environ, "SISOCK_STREAMS_KEEP"))
 
     def check_stage(self, stage: str) -> None:
         """Raises UnknownStage for one that is not served."""

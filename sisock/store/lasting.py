@@ -25,6 +25,8 @@ from sisock.windows import WindowMethod, Windows
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+# How long rows are kept, in seconds; after how long they are made coarse, and how coarse.
+Ages = tuple[float | None, float | None, float | None]
 
 # Connections: the writer's own, and the readers'.
 WRITES, READS = 2, 6
@@ -94,6 +96,7 @@ class LastingHistory:
         self._reading: Store | None = None
         self._lock = threading.Lock()
         self._intervals: dict[str, float | None] = {}
+        self._retaining: dict[str, Ages] = {}
         self._was: Keeping | None = None
         box, others = Box.in_folder(folder)
         self._outbox = Outbox(
@@ -119,6 +122,48 @@ class LastingHistory:
     ) -> Future[Position]:
         """Keeps a block, in the database or on this machine's disk; the Future has its position when it is durable."""
         return self._outbox.append(timeline, block, lateness=lateness, correct=correct, wait=wait, beside=beside)
+
+    def retain(
+        self, timeline: str, keep: float | None = None, coarse_after: float | None = None, coarse_step: float | None = None
+    ) -> Future[int]:
+        """Sets how long rows are kept, as NodeHistory.retain does.
+
+        While the database is away it is remembered, and set when that is back; the Future then says that nothing went.
+        """
+        # Until it is set: it may be told at the very moment in which the database comes or goes.
+        ages = self._retaining[timeline] = keep, coarse_after, coarse_step
+        history = self._outbox.history
+        if history is not None:
+            return self._retain(history, timeline, ages)
+        done: Future[int] = Future()
+        done.set_result(0)
+        return done
+
+    def _retain(self, history: NodeHistory, timeline: str, ages: Ages) -> Future[int]:
+        done: Future[int] = Future()
+
+        def set_or_kept(kept: Future[int]) -> None:
+            error = kept.exception()
+            if error is not None and not isinstance(error, StoreAway):
+                done.set_exception(error)
+                return
+            if error is None and self._retaining.get(timeline) == ages:
+                del self._retaining[timeline]
+            done.set_result(0 if error is not None else kept.result())
+
+        try:
+            history.retain(timeline, *ages).add_done_callback(set_or_kept)
+        except StoreAway:
+            done.set_result(0)
+        return done
+
+    def _retain_rest(self) -> None:
+        """Sets what could not be set while the database was away; called in the outbox's thread."""
+        for timeline, ages in list(self._retaining.items()):
+            history = self._outbox.history
+            if history is not None:
+                # An error is of a database that is away again, or of a lease that is another's.
+                self._retain(history, timeline, ages)
 
     def named(self) -> None:
         """Says that this process has come by the node's name: it may write now."""
@@ -152,6 +197,8 @@ class LastingHistory:
             log.warning("%s: rows are kept on this machine's disk for now: %s", self.name, keeping.away)
         elif keeping.away is None and was is not None and was.away:
             log.info("%s: rows go to %s", self.name, self._where)
+        if keeping.away is None:
+            self._retain_rest()
         if keeping.refused > (0 if was is None else was.refused):
             log.warning("%s: the database refused %d blocks; they stay on this machine's disk", self.name, keeping.refused)
         self.changed(keeping)

@@ -165,6 +165,11 @@ class Outbox:
         return self._history is not None
 
     @property
+    def history(self) -> NodeHistory | None:
+        """The history in the database, while blocks go there; None while it is away or another's to write."""
+        return self._history
+
+    @property
     def trouble(self) -> Exception | None:
         """Why blocks do not go to the database; StoreAway where it does not answer, None while another may write it."""
         return self._trouble

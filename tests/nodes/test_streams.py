@@ -83,7 +83,7 @@ class TestStreams(NodeContract):
             def start(self):
                 super().start()
                 for n in range(4):
-                    self.accept(self.parse(form("dome", "weather", n), "prod", "test"), lambda: None)
+                    self.accept([self.parse(form("dome", "weather", n), "prod", "test")], lambda: None)
 
         return Sending()
 

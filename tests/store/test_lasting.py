@@ -83,6 +83,29 @@ def test_rows_are_kept_while_the_server_is_dead_and_at_a_start_without_it(server
     until(lambda: told and told[-1].waiting == 3)
 
 
+def test_how_long_rows_are_kept_is_set_when_the_server_is_back(server, made):
+    def kept():
+        database = Database(server.address)
+        try:
+            with database.reading() as tx:
+                return dict(tx.rows("SELECT name, keep FROM timelines"))
+        finally:
+            database.close()
+
+    history = made(server.address)
+    for timeline in ("t", "u"):
+        history.append(timeline, row(0)).result(30)
+    assert history.retain("t", 5.0).result(30) == 0
+    assert kept() == {"t": 5_000_000, "u": None}
+    server.kill()
+    history.append("v", row(1)).result(30)
+    for timeline in ("u", "v"):
+        assert history.retain(timeline, 60.0).result(30) == 0
+    server.start()
+    until(lambda: not history.keeping.away)
+    until(lambda: kept() == {"t": 5_000_000, "u": 60_000_000, "v": 60_000_000})
+
+
 def test_readers_are_answered_after_a_restart_without_a_failure(server, made):
     """The connections that the server broke are not tried one after the other."""
     history = made(server.address)

@@ -1,16 +1,13 @@
-"""Producers over HTTP: POST /<stage> with a message, or a list of them, as JSON."""
+"""Producers over HTTP: POST /<stage> with a message, or a list of them, as JSON; all of a list are taken, or none."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.python.failure import Failure
 
 from sisock.errors import InvalidArgument
 from sisock.http import reply
-from sisock.nodes.streams.message import Message
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -27,7 +24,8 @@ def add_routes(app: Klein, node: Streams) -> None:
     async def send(request: Any, stage: str) -> bytes:
         node.settings.check_stage(stage)
         messages = [node.parse(body, stage, "http") for body in _bodies(request.content.read(), node)]
-        await _send_all(node, messages)
+        if messages:
+            await node.send(*messages)
         return reply(request, {"stored": len(messages)}, 201)
 
     app.route("/<string:stage>", methods=["POST"])(send)
@@ -45,10 +43,3 @@ def _bodies(raw: bytes, node: Streams) -> list[bytes]:
     if len(found) > MAX_MESSAGES:
         raise InvalidArgument(f"a request holds {MAX_MESSAGES} messages at most, this one {len(found)}")
     return found
-
-
-async def _send_all(node: Streams, messages: list[Message]) -> None:
-    sent = [Deferred.fromCoroutine(node.send(message)) for message in messages]
-    for _, result in await DeferredList(sent, consumeErrors=True):
-        if isinstance(result, Failure):
-            result.raiseException()

@@ -106,7 +106,8 @@ class Reader:
         self._client = made
 
     def _read(self) -> None:
-        if self._node.intake.full:
+        # What is received and cannot be kept counts as tried, and the queue's own policy would call it dead.
+        if self._node.intake.full or self._node.trouble() is not None:
             self._ends.wait(PAUSE)
             return
         answer = self._client.receive_message(
@@ -132,7 +133,7 @@ class Reader:
             # A queue delivers at least once; its own id tells what it delivers again.
             attributes = received.get("Attributes", {})
             once = message.id or attributes.get("MessageDeduplicationId") or received["MessageId"]
-            self._node.accept(make(message.site, message.topic, message.data, self._stage, once[:MAX_ID]), done)
+            self._node.accept([make(message.site, message.topic, message.data, self._stage, once[:MAX_ID])], done)
         except InvalidArgument as error:
             self._put_back(received, error)
             return False
