@@ -157,7 +157,8 @@ class Streams(DataNode):
                 raise Busy
             if not self._ids.known and any(one.id is not None for one in messages):
                 raise Busy(f"a message with an id has to wait: it {UNKNOWN_IDS}")
-            if len(self._met | {one.timeline for one in messages}) > max(MAX_TIMELINES, len(self._met)):
+            new = {one.timeline for one in messages} - self._met
+            if new and len(self._met) + len(new) > MAX_TIMELINES:
                 raise TooMuch(f"there are {MAX_TIMELINES} sites and topics already; a new one is not taken.")
             # Batches come in the order in which they were taken, so that the last one's is all's.
             last = len(messages) - 1
