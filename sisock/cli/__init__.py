@@ -24,10 +24,16 @@ from sisock.cli import (
     watch,
 )
 from sisock.cli.options import home_option
+from sisock.cli.simulate import Installed
 from sisock.errors import SisockError
 
+# Commands of nodes: `sisock geom prepare`.
+COMMANDS = "sisock.commands"
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(
+    cls=Installed, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="sisock")
 @home_option
 def sisock() -> None:

@@ -1,0 +1,151 @@
+"""Cameras: the projection of points in a room to pixels, as OpenCV models it.
+
+The model is that of OpenCV's documentation, "Camera Calibration and 3D Reconstruction": a rotation and a translation into the
+camera's frame, division by the depth, radial and tangential distortion (k1, k2, p1, p2[, k3[, k4, k5, k6[, s1, s2, s3, s4]]]),
+the camera matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sisock.errors import InvalidArgument
+from sisock.nodes.geom.shapes import Pixels
+
+_COEFFICIENTS = (0, 4, 5, 8, 12)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Camera:
+    """A calibrated camera. Its parameters bear OpenCV's names; `rvec` and `tvec` bring the room into its frame."""
+
+    device_id: str
+    camera_matrix: npt.NDArray[np.float64]
+    dist_coeffs: npt.NDArray[np.float64]
+    rvec: npt.NDArray[np.float64]
+    tvec: npt.NDArray[np.float64]
+    width: int
+    height: int
+    name: str = ""
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Camera:
+        """The camera that a file describes; InvalidArgument says what is missing or wrong."""
+        known = {"device_id", "camera_matrix", "dist_coeffs", "rvec", "tvec", "width", "height"}
+        missing = sorted(known - {"dist_coeffs"} - set(told))
+        if missing:
+            raise InvalidArgument(f"a camera lacks {', '.join(missing)}; it has {', '.join(sorted(known))}")
+        device = told["device_id"]
+        if not isinstance(device, str) or not 1 <= len(device) <= 100 or not device.isprintable():
+            raise InvalidArgument("a camera's device_id is a text of 1 to 100 characters")
+        size = told["width"], told["height"]
+        if not all(isinstance(one, (int, float)) and not isinstance(one, bool) and 1 <= one <= 100_000 for one in size):
+            raise InvalidArgument(f"camera {device}: width and height are whole numbers of pixels")
+        coefficients = _numbers(device, "dist_coeffs", told.get("dist_coeffs") or [])
+        if len(coefficients) not in _COEFFICIENTS:
+            raise InvalidArgument(f"camera {device}: dist_coeffs are 0, 4, 5, 8 or 12 numbers, not {len(coefficients)}")
+        return cls(
+            device,
+            _numbers(device, "camera_matrix", told["camera_matrix"], 9).reshape(3, 3),
+            np.concatenate([coefficients, np.zeros(12 - len(coefficients))]),
+            _numbers(device, "rvec", told["rvec"], 3),
+            _numbers(device, "tvec", told["tvec"], 3),
+            int(size[0]),
+            int(size[1]),
+            str(told.get("name") or device),
+        )
+
+    def project(self, points: npt.NDArray[np.float64]) -> Pixels:
+        """Pixels of points (..., 3) in metres; NaN for those behind the camera."""
+        axes = points @ rotation(self.rvec).T
+        axes += self.tvec
+        z = axes[..., 2]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            scale = np.where(z > 0, 1 / z, np.nan)
+            x, y = axes[..., 0] * scale, axes[..., 1] * scale
+            x, y = self._distorted(x, y)
+            (fx, skew, cx), (_, fy, cy) = self.camera_matrix[0], self.camera_matrix[1]
+            del skew  # OpenCV's model has none: it is not read.
+            pixels: Pixels = np.stack([x * fx + cx, y * fy + cy], axis=-1)
+        return pixels
+
+    def _distorted(self, x: Pixels, y: Pixels) -> tuple[Pixels, Pixels]:
+        k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = self.dist_coeffs.tolist()
+        if not self.dist_coeffs.any():
+            return x, y
+        xx, yy, xy = x * x, y * y, x * y
+        r2 = xx + yy
+        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+        if k4 or k5 or k6:
+            radial /= 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+        bent_x = x * radial + 2 * p1 * xy + p2 * (r2 + 2 * xx)
+        bent_y = y * radial + p1 * (r2 + 2 * yy) + 2 * p2 * xy
+        if s1 or s2 or s3 or s4:
+            bent_x += r2 * (s1 + r2 * s2)
+            bent_y += r2 * (s3 + r2 * s4)
+        return bent_x, bent_y
+
+    def seen(self, points: npt.NDArray[np.float64]) -> Pixels:
+        """Pixels of points (..., 3); NaN for those behind the camera or out of the frame."""
+        pixels = self.project(points)
+        with np.errstate(invalid="ignore"):
+            x, y = pixels[..., 0], pixels[..., 1]
+            inside = (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
+        # Strong distortion folds what is far outside back into the frame: it is seen only where the plain model is near.
+        pixels[~(inside & self._unfolded(points))] = np.nan
+        return pixels
+
+    def _unfolded(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Whether the radial distortion still grows with the radius here, so that no other point is seen at the same place."""
+        limit = self.fold()
+        if not np.isfinite(limit):
+            return np.ones(points.shape[:-1], np.bool_)
+        axes = points @ rotation(self.rvec).T + self.tvec
+        depth = axes[..., 2]
+        within: npt.NDArray[np.bool_] = axes[..., 0] ** 2 + axes[..., 1] ** 2 < limit * depth * depth
+        return within
+
+    def fold(self) -> float:
+        """The square of the undistorted radius from which on the distortion folds back; infinity if it does not."""
+        k1, k2, _, _, k3, k4, k5, k6, *_ = self.dist_coeffs.tolist()
+        r2 = np.geomspace(1e-4, 1e4, 4001)
+        radius = np.sqrt(r2) * (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+        falls = np.flatnonzero(np.diff(radius) <= 0)
+        return float(r2[falls[0]]) if len(falls) else np.inf
+
+
+def rotation(rvec: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The matrix of a rotation vector, by Rodrigues' formula."""
+    angle = float(np.sqrt((rvec * rvec).sum()))
+    if angle < np.finfo(np.float64).eps:
+        return np.eye(3)
+    x, y, z = (rvec / angle).tolist()
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    axis = np.array([x, y, z])
+    turned: npt.NDArray[np.float64] = (
+        np.cos(angle) * np.eye(3) + (1 - np.cos(angle)) * np.outer(axis, axis) + np.sin(angle) * cross
+    )
+    return turned
+
+
+def _numbers(device: str, name: str, told: Any, count: int | None = None) -> npt.NDArray[np.float64]:
+    try:
+        flat = np.asarray(told, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"camera {device}: {name} holds what is no number") from None
+    if (count is not None and len(flat) != count) or not np.isfinite(flat).all():
+        raise InvalidArgument(f"camera {device}: {name} is {count or 'a list of'} finite numbers")
+    return flat
+
+
+def cameras(told: Sequence[Mapping[str, Any]]) -> list[Camera]:
+    """The cameras that a file lists; InvalidArgument where two have one device_id, or there is none."""
+    found = [Camera.of(one) for one in told]
+    if not found or len({camera.device_id for camera in found}) != len(found):
+        raise InvalidArgument("there is no camera, or two of them have the same device_id")
+    return found

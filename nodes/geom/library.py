@@ -1,0 +1,113 @@
+"""The library: what finished samples hold, for those who ask for shapes; and the samples that a node shows."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from sisock.blocks import Block
+from sisock.errors import UnknownNode
+from sisock.nodes.geom import wire
+from sisock.nodes.geom.keeping import TABLES, Kept, Sample, Samples
+from sisock.nodes.geom.messages import CoordinatesAsked, GeomsAsked, Refused, Spelling
+from sisock.store import Store
+from sisock.store.store import NodeHistory
+
+# Samples whose geoms are remembered.
+REMEMBERED = 64
+# Coordinates of one answer: a bound of its memory, at about 30 bytes each.
+MAX_NUMBERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Book:
+    """A finished sample: its geoms, and where its coordinates are."""
+
+    sample: Sample
+    geoms: tuple[Kept, ...]
+    fields: tuple[str, ...]
+    reader: NodeHistory
+
+
+class Library:
+    """Reads samples of a store, which is opened when it is first needed. Safe to use from any thread."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._books: OrderedDict[int, Book] = OrderedDict()
+
+    @property
+    def samples(self) -> Samples:
+        """The samples; StoreAway while the store cannot be opened."""
+        with self._lock:
+            if self._store is None:
+                self._store = Store.open(self._address, tables=TABLES)
+            return Samples(self._store)
+
+    def close(self) -> None:
+        """Closes the store."""
+        with self._lock:
+            store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    def book(self, number: int) -> Book | None:
+        """A finished sample by its number; None if there is none."""
+        samples = self.samples
+        with self._lock:
+            known = self._books.get(number)
+            if known is not None:
+                self._books.move_to_end(number)
+        # That it still is there, and is what it was, is asked each time: it may have been deleted.
+        sample = samples.get(number)
+        if sample is None or sample.status != "success":
+            return None
+        if known is not None and known.sample == sample:
+            return known
+        reader = samples.reader(sample)
+        if reader is None:
+            return None
+        kept = tuple(samples.geoms(number))
+        fields = tuple(dict.fromkeys(name for one in kept for name in one.fields))
+        book = Book(sample, kept, fields, reader)
+        with self._lock:
+            self._books[number] = book
+            while len(self._books) > REMEMBERED:
+                self._books.popitem(last=False)
+        return book
+
+    def geoms(self, asked: GeomsAsked) -> bytes:
+        """What answers a getGeoms, as JSON; Refused (4404) where there is no such sample."""
+        sample = self.samples.newest(asked.environment_id, asked.date)
+        book = None if sample is None else self.book(sample.id)
+        if book is None:
+            raise Refused(4404, f"there are no geoms of {asked.environment_id!r:.80} on {asked.date}")
+        return wire.geoms(book.sample, book.geoms)
+
+    def coordinates(self, asked: CoordinatesAsked, spelling: Spelling) -> bytes:
+        """What answers a getCoordinates, as JSON; Refused where there is no such sample (4404) or too much (4413)."""
+        book = self.book(asked.sample_id)
+        if book is None:
+            raise Refused(4404, f"there is no sample {asked.sample_id}")
+        if asked.device_id not in book.sample.devices:
+            return b"{}"
+        start, end = max(asked.start, book.sample.start_time), min(asked.end, book.sample.end_time)
+        if end < start:
+            return b"{}"
+        frames = (end - start) / 1e6 * book.sample.frames_per_second + 1
+        if frames * sum(len(one.fields) for one in book.geoms) > MAX_NUMBERS:
+            raise Refused(4413, "that is more than one answer may hold; ask for fewer seconds")
+        return wire.coordinates(book.geoms, self._rows(book, asked.device_id, start, end), spelling)
+
+    def _rows(self, book: Book, device: str, start: int, end: int) -> Block:
+        try:
+            block, _ = book.reader.read(device, book.fields, start, end + 1)
+        except UnknownNode:
+            # Deleted meanwhile.
+            return Block(np.empty(0, np.int64))
+        return block

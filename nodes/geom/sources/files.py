@@ -1,0 +1,192 @@
+"""Files of rows in time, read batch by batch: CSV, Parquet and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sisock.errors import SisockError
+from sisock.times import MICROS, Micros
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ENDINGS = (".parquet", ".csv", ".json", ".jsonl")
+BATCH = 65_536
+# A JSON array is read whole; longer inputs are written as lines.
+MAX_JSON = 64 << 20
+
+
+class InputError(SisockError, ValueError):
+    """A source's input is not as it should be; the message names the file and what it lacks."""
+
+    uri = "sisock.error.geom_input"
+    status = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows: their times in microseconds, ascending, and their columns, numbers as float64 and others as texts."""
+
+    t: Micros
+    columns: Mapping[str, npt.NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def take(self, index: Any) -> Rows:
+        """These rows."""
+        return Rows(self.t[index], {name: column[index] for name, column in self.columns.items()})
+
+
+def find(folder: Path, name: str) -> Path:
+    """The file of that name with one of the endings; InputError if there is none, or more than one."""
+    there = [folder / (name + ending) for ending in ENDINGS if (folder / (name + ending)).is_file()]
+    if len(there) != 1:
+        what = "is missing" if not there else "is there more than once"
+        raise InputError(f"{folder / name} {what}: it is one file, {name}{' or '.join(ENDINGS)}")
+    return there[0]
+
+
+def find_optional(folder: Path, name: str) -> Path | None:
+    """The same where there need be none."""
+    return find(folder, name) if any((folder / (name + ending)).is_file() for ending in ENDINGS) else None
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """A small file as a list of dicts; columns that no row fills are left out."""
+    try:
+        if path.suffix == ".json":
+            import orjson
+
+            told = orjson.loads(path.read_bytes()) if path.stat().st_size <= MAX_JSON else None
+            if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
+                raise InputError(f"{path} is no list of objects")
+            return told
+        listed = [row for batch in _batches(path) for row in batch.to_pylist()]
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: {error}") from error
+    return [{name: value for name, value in row.items() if value is not None} for row in listed]
+
+
+def rows_of(path: Path, numbers: Sequence[str], texts: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Rows]:
+    """Rows with the column `timestamp` and these; InputError where one is missing, or the times do not ascend.
+
+    `optional` columns are numbers (or, if they are among the texts, texts) that may be missing.
+    """
+    last = None
+    for batch in _located(path):
+        missing = {"timestamp", *numbers, *texts} - set(optional) - set(batch.schema.names)
+        if missing:
+            raise InputError(f"{path} has no column {', '.join(sorted(missing))}")
+        t = _times(path, batch.column("timestamp"))
+        if len(t) and ((np.diff(t) < 0).any() or (last is not None and t[0] < last)):
+            raise InputError(f"{path}: times must ascend, since it is read once from its beginning. Sort it by timestamp.")
+        last = t[-1] if len(t) else last
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for name in (*numbers, *texts):
+            if name in batch.schema.names:
+                columns[name] = (_numbers if name in numbers else _texts)(path, name, batch.column(name))
+        yield Rows(t, columns)
+
+
+def _located(path: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from _batches(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    match path.suffix:
+        case ".parquet":
+            with parquet.ParquetFile(path) as file:
+                yield from file.iter_batches(BATCH)
+        case ".csv":
+            options = csv.ReadOptions(block_size=4 << 20)
+            with csv.open_csv(path, read_options=options) as reader:
+                yield from reader
+        case ".jsonl":
+            import orjson
+
+            with path.open("rb") as lines:
+                while some := list(islice(lines, BATCH)):
+                    told = [orjson.loads(line) for line in some if line.strip()]
+                    yield from pa.Table.from_pylist(told).combine_chunks().to_batches()
+        case _:
+            yield from pa.Table.from_pylist(records(path)).combine_chunks().to_batches()
+
+
+def _times(path: Path, column: pa.Array) -> Micros:
+    """Microseconds of UNIX seconds, or of ISO times, which are in UTC unless they name a zone."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if column.null_count:
+        raise InputError(f"{path}: a row has no timestamp")
+    kind = column.type
+    try:
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            zone = compute.any(compute.match_substring_regex(column, r"(Z|[+-]\d\d:?\d\d)$")).as_py()
+            column = column.cast(pa.timestamp("us", "UTC" if zone else None))
+            kind = column.type
+        if pa.types.is_timestamp(kind):
+            micros: Micros = (
+                column.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64()).to_numpy(zero_copy_only=False)
+            )
+            return micros
+        seconds = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{path}: timestamp is UNIX seconds or YYYY-MM-DDThh:mm:ss: {error}") from error
+    if not (np.abs(seconds) < 253_402_300_799).all():
+        raise InputError(f"{path}: a timestamp is no time in UNIX seconds")
+    found: Micros = np.rint(seconds * MICROS).astype(np.int64)
+    return found
+
+
+def _numbers(path: Path, name: str, column: pa.Array) -> npt.NDArray[np.float64]:
+    import pyarrow as pa
+
+    try:
+        found: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{path}: {name} holds what is no number: {error}") from error
+    return found
+
+
+def _texts(path: Path, name: str, column: pa.Array) -> npt.NDArray[Any]:
+    import pyarrow as pa
+
+    if column.null_count:
+        raise InputError(f"{path}: a row has no {name}")
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    words = np.array([str(word) for word in column.dictionary.to_pylist()], object)
+    codes = column.indices.to_numpy(zero_copy_only=False)
+    return words[codes] if len(words) else np.empty(0, object)
+
+
+class Numbering:
+    """Numbers texts in the order they come."""
+
+    def __init__(self, known: Sequence[str] = ()) -> None:
+        self.numbers = {word: at for at, word in enumerate(known)}
+        self.closed = bool(known)
+
+    def of(self, texts: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """The number of each text; -1 for one that is not known, where what is known was given."""
+        get = self.numbers.get
+        return np.fromiter((get(text, -1) for text in texts), np.int64, len(texts))

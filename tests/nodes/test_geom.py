@@ -1,0 +1,348 @@
+"""The geoms as their old clients meet them: a plain WebSocket client; and as a node like any other."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_twisted
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+
+from sisock.consumer import Consumer
+from sisock.nodes.geom import Geoms, connections
+from sisock.nodes.geom.generator import Day, Room, write
+from sisock.nodes.geom.keeping import TABLES, Samples
+from sisock.nodes.geom.prepare import prepare
+from sisock.nodes.geom.shapes import Frames, Task
+from sisock.nodes.geom.sources.cuwb import cuwb
+from sisock.store import Store
+from sisock.testing import NodeContract
+from tests.plain import until
+from tests.test_tokens import BELIEVED, KEYS, OTHER, jwks, token
+
+SISOCK = str(Path(sys.executable).with_name("sisock"))
+START = 1_784_019_600_000_000  # 2026-07-14T09:00:00Z
+SECONDS = 60
+
+
+class Client(WebSocketClientProtocol):
+    """An old client."""
+
+    def onOpen(self):
+        self.answers = []
+        self.factory.ready.callback(self)
+
+    def onMessage(self, payload, binary):
+        assert not binary
+        self.answers.append(json.loads(payload))
+
+    def onClose(self, _clean, code, reason):
+        if not self.factory.ready.called:
+            self.factory.ready.errback(ConnectionError(reason))
+        self.factory.gone.callback(code)
+
+    async def ask(self, *frames):
+        """Sends frames and answers what they were answered."""
+        before = len(self.answers)
+        for frame in frames:
+            payload = frame if isinstance(frame, bytes) else (frame if isinstance(frame, str) else json.dumps(frame)).encode()
+            self.sendMessage(payload, isinstance(frame, bytes))
+        await until(lambda: len(self.answers) >= before + len(frames))
+        assert len(self.answers) == before + len(frames), "no other frame comes"
+        return self.answers[before:]
+
+
+async def connect(address, headers=None):
+    from twisted.internet import reactor
+
+    factory = WebSocketClientFactory(address.replace("http", "ws", 1) + "/ws", headers=headers)
+    factory.protocol, factory.noisy = Client, False
+    factory.ready, factory.gone = Deferred(), Deferred()
+    await HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1])).connect(factory)
+    return await factory.ready
+
+
+async def leave(client):
+    client.sendClose()
+    await client.factory.gone
+
+
+def event(name, **data):
+    return {"event": name, "data": data}
+
+
+def refused(code, answer):
+    told = answer.get("error") or answer["data"]
+    return told["code"] == code and isinstance(told["message"], str) and set(told) == {"message", "code"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    write(Day(Room(3, 1, 2, 1), START, SECONDS, seed=1), folder, "cuwb", ".parquet")
+    return folder
+
+
+def task(inputs, seconds=SECONDS):
+    return Task(inputs, Frames.between(START, START + seconds * 1_000_000, 10))
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("SISOCK_HOME", str(folder))
+    monkeypatch.setenv("SISOCK_GEOM_PORT", "0")
+    (folder / "access.toml").write_text(BELIEVED)
+    (folder / "keys.json").write_text(jwks())
+    return folder
+
+
+@pytest.fixture
+def sample(home, inputs):
+    with Store.open(home / "history.db", tables=TABLES) as store:
+        return prepare(Samples(store), "lab", cuwb, "cuwb", task(inputs)).sample
+
+
+@pytest_twisted.async_yield_fixture
+async def node(router, sample):
+    made = Geoms()
+    service = await router.serve(made)
+    yield made
+    await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_old_client_gets_shapes_in_both_spellings(node, sample, inputs):
+    client = await connect(node.faces.address)
+    geoms, coordinates = {"environment_id": "lab", "date": "2026-07-14"}, {"sample_id": sample, "device_id": "camera-1"}
+    assert await client.ask({"event": "ping"}, event("ping", a=[1]), {"ping": {"a": 1}}, {"ping": None}) == [
+        {"event": "pong"},
+        {"event": "pong", "data": {"a": [1]}},
+        {"pong": {"a": 1}},
+        {"pong": None},
+    ]
+    (answer,) = await client.ask(event("getGeoms", **geoms))
+    assert answer == {"event": "error", "data": {"message": "Unauthorized", "code": 4401}}
+    assert await client.ask(event("auth", Authorization=f"Bearer {token()}")) == [{"event": "authorized", "data": {}}]
+    (listed,) = await client.ask(event("getGeoms", **geoms))
+    assert listed["event"] == "geoms"
+    assert listed["data"]["sample"] == {
+        "id": sample,
+        "start_time": "2026-07-14T09:00:00.000Z",
+        "end_time": "2026-07-14T09:01:00.000Z",
+        "frames_per_second": 10,
+        "num_frames": 600,
+        "frame_width": 1296,
+        "frame_height": 972,
+        "source_type": "cuwb",
+        "source_name": str(inputs),
+    }
+    shapes = listed["data"]["geoms"]
+    assert [one["type"] for one in shapes] == ["Point2D", "Text2D"] * 4
+    assert set(shapes[0]) == {"id", "attributes", "type", "object_id", "object_type", "object_name"}
+    assert {one["object_type"]: one["attributes"]["color"] for one in shapes} == {"person": "#ff0000", "tray": "#00ff00"}
+    (plain,) = await client.ask({"getGeoms": geoms})
+    assert plain == {"geoms": listed["data"]}
+
+    asked = {**coordinates, "from": "2026-07-14T09:00:10"}
+    (answer,) = await client.ask(event("getCoordinates", **asked))
+    assert answer["event"] == "coordinates"
+    found = answer["data"]
+    assert list(found) == [str(one["id"]) for one in shapes]
+    frames = found[str(shapes[0]["id"])]
+    assert len(frames) == 251, "both ends are included"
+    assert list(frames) == [str(1_784_019_610_000 + 100 * n) for n in range(251)]
+    for key, frame in frames.items():
+        assert frame["geom_id"] == shapes[0]["id"]
+        assert frame["time"] == int(key)
+        assert len(frame["coordinates"]) == 2
+    (plain,) = await client.ask({"getCoordinates": asked})
+    assert plain == {"coordinates": {n: {t: one["coordinates"] for t, one in rows.items()} for n, rows in found.items()}}
+    # What is said is what the source made, to a thousandth of a pixel.
+    made = cuwb(task(inputs)).collect(0, 600)["camera-1"]
+    for number in range(4):
+        pixels = [rows["coordinates"] for rows in found[str(shapes[2 * number]["id"])].values()]
+        expected = np.round(made[100:351, number], 3)
+        assert np.array_equal(np.array(pixels, float), expected, equal_nan=True)
+    assert await client.ask({"getCoordinates": {**asked, "device_id": "nobody"}}) == [{"coordinates": {}}]
+    assert await client.ask({"getCoordinates": {**asked, "from": "2026-07-14T10:00:00"}}) == [{"coordinates": {}}]
+    (answer,) = await client.ask(event("getCoordinates", **{**asked, "seconds": 0}))
+    assert [len(rows) for rows in answer["data"].values()] == [1] * 8
+    await leave(client)
+
+
+@pytest_twisted.ensureDeferred
+async def test_bad_requests_get_their_code_and_the_socket_stays(node, sample):
+    client = await connect(node.faces.address)
+    good = {"sample_id": sample, "device_id": "camera-1", "from": "2026-07-14T09:00:00"}
+    for frame in (
+        "",
+        "{",
+        "[]",
+        "1",
+        "null",
+        '"ping"',
+        b"\xff\xfe",
+        b'{"event":"ping"}',
+        {"event": "x"},
+        {"event": 7},
+        {"x": {}},
+        {},
+    ):
+        (answer,) = await client.ask(frame)
+        assert refused(4400, answer), frame
+    for credentials in (None, {}, {"Authorization": 7}, {"Authorization": ""}, {"Authorization": "Bearer"}, "x"):
+        (answer,) = await client.ask({"auth": credentials})
+        assert refused(4401, answer), credentials
+    (answer,) = await client.ask({"auth": {"Authorization": token()}})
+    assert answer == {"authorized": {}}
+    for more in (
+        {"sample_id": "1"},
+        {"sample_id": True},
+        {"sample_id": 1.5},
+        {"sample_id": -1},
+        {"sample_id": None},
+        {"device_id": 1},
+        {"device_id": ""},
+        {"device_id": "a\0"},
+        {"from": "yesterday"},
+        {"from": "2026-13-01T00:00:00"},
+        {"from": 0},
+        {"seconds": "25"},
+        {"seconds": -1},
+        {"seconds": None},
+        {"seconds": True},
+    ):
+        (answer,) = await client.ask({"getCoordinates": {**good, **more}})
+        assert refused(4400, answer), more
+    for data in ({"environment_id": "lab"}, {"date": "2026-07-14"}, {"environment_id": 1, "date": "2026-07-14"}, [], None, 5):
+        (answer,) = await client.ask({"getGeoms": data})
+        assert refused(4400, answer), data
+    for day in ("2026-7-14", "2026-02-30", "14.07.2026", "2026-07-14'; DROP TABLE geom_samples; --"):
+        (answer,) = await client.ask({"getGeoms": {"environment_id": "lab", "date": day}})
+        assert refused(4400, answer), day
+    sql = "lab' OR '1'='1"
+    for frame in (
+        {"getGeoms": {"environment_id": sql, "date": "2026-07-14"}},
+        {"getGeoms": {"environment_id": "lab", "date": "2026-07-15"}},
+        {"getCoordinates": {**good, "sample_id": 2**62}},
+    ):
+        (answer,) = await client.ask(frame)
+        assert refused(4404, answer), frame
+    (answer,) = await client.ask({"getCoordinates": {**good, "device_id": sql}})
+    assert answer == {"coordinates": {}}
+    (answer,) = await client.ask(event("getCoordinates", **good, seconds=300.1))
+    assert refused(4413, answer)
+    answers = await client.ask(
+        {"getCoordinates": good}, {"ping": 1}, "{", {"getGeoms": {"environment_id": "lab", "date": "2026-07-14"}}
+    )
+    assert [next(iter(one)) for one in answers] == ["coordinates", "pong", "event", "geoms"], "in the order they were asked"
+    await leave(client)
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_good_tokens_authorize(node):
+    client = await connect(node.faces.address)
+    public = KEYS["RS256"].public_key()
+    from cryptography.hazmat.primitives import serialization
+
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    import base64
+    import hmac
+
+    def forged(header, key=None):
+        parts = [base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=") for one in (header, json.loads(_claims()))]
+        text = b".".join(parts)
+        mac = b"" if key is None else base64.urlsafe_b64encode(hmac.digest(key, text, "sha256")).rstrip(b"=")
+        return (text + b"." + mac).decode()
+
+    def _claims():
+        now = time.time()
+        return json.dumps({"iss": "https://login.example.org/", "aud": "sisock", "sub": "alice", "exp": now + 60})
+
+    bad = {
+        "expired": token(exp=time.time() - 5),
+        "another audience": token(aud="other"),
+        "another issuer": token(iss="https://elsewhere.example.org/"),
+        "another key": token(key=OTHER),
+        "an unknown key": token(kid="nobody"),
+        "none": forged({"alg": "none", "typ": "JWT"}),
+        "HS256 with the public key": forged({"alg": "HS256", "typ": "JWT", "kid": "RS256"}, pem),
+        "another algorithm": token("ES256"),
+        "EdDSA": token("EdDSA"),
+        "rubbish": "a.b.c",
+        "long": "a" * 20_000,
+    }
+    for name, one in bad.items():
+        (answer,) = await client.ask(event("auth", Authorization=one))
+        assert answer == {"event": "error", "data": {"message": "Unauthorized", "code": 4401}}, name
+        (answer,) = await client.ask({"getGeoms": {"environment_id": "lab", "date": "2026-07-14"}})
+        assert refused(4401, answer), name
+        # Somebody who fails so often would be answered late.
+        node.faces.connections.door._throttle.__init__()
+    assert await client.ask(event("auth", Authorization="Bearer " + token())) == [{"event": "authorized", "data": {}}]
+    await leave(client)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_authorization_ends_with_its_token(node):
+    client = await connect(node.faces.address)
+    assert await client.ask({"auth": {"Authorization": token(exp=time.time() + 1.5)}}) == [{"authorized": {}}]
+    assert await client.factory.gone == 4401
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_socket_without_a_ping_is_closed(node, monkeypatch):
+    monkeypatch.setattr(connections, "HEARTBEAT", 0.5)
+    silent, lively = await connect(node.faces.address), await connect(node.faces.address)
+    gone = []
+    silent.factory.gone.addCallback(gone.append)
+    while not gone:
+        await lively.ask({"ping": {}})
+    assert lively.factory.gone.called is False
+    await leave(lively)
+
+
+@pytest_twisted.ensureDeferred
+async def test_pages_of_strangers_and_other_paths_are_turned_away(node):
+    with pytest.raises(ConnectionError, match="403"):
+        await connect(node.faces.address, {"Origin": "https://evil.example.org"})
+    own = await connect(node.faces.address, {"Origin": node.faces.address})
+    await leave(own)
+
+
+@pytest_twisted.ensureDeferred
+async def test_consumers_see_the_same_shapes(node, sample, router, inputs):
+    consumer = await Consumer(router.access()).start()
+    catalogue = await consumer.get_fields("geom", START / 1e6, START / 1e6 + 10)
+    timeline = f"{sample}.camera-1"
+    names = [name for name, field in catalogue.fields.items() if field.timeline == timeline]
+    assert len(names) == 16, "x and y of a point and a text for each of four tags"
+    field = catalogue.fields[names[0]]
+    assert field.labels["object_type"] == "person"
+    assert "Ada" in field.description
+    assert field.units == "px"
+    assert catalogue.timelines[timeline].interval == 0.1
+    assert not (await consumer.get_fields("geom", 1.0, 2.0)).fields
+    answer = await consumer.get_data("geom", names, START / 1e6, START / 1e6 + 1)
+    made = cuwb(task(inputs)).collect(0, 600)["camera-1"]
+    frames = np.rint((np.array(answer["timeline"][timeline]["t"]) - START / 1e6) * 10).astype(int)
+    assert len(frames) >= 9, "where nobody is seen is no row"
+    assert np.array_equal(np.array(answer["data"][names[0]], float), np.round(made[frames, 0, 0], 3), equal_nan=True)
+    assert answer["data"][names[0]] == answer["data"][names[2]], "the text stands where the point does"
+    few = await consumer.get_data("geom", names[:1], START / 1e6, None, max_points=10)
+    assert len(few["timeline"][timeline]["t"]) <= 10
+    await consumer.stop()
+
+
+class TestGeoms(NodeContract):
+    node = Geoms
+
+    @pytest.fixture(autouse=True)
+    def surroundings(self, sample):
+        """There is a sample."""
