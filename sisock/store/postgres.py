@@ -3,7 +3,7 @@
 # ruff: noqa: S608  the names in these statements are our own, and so are the numbers
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -143,6 +143,17 @@ class PostgresShelf(Shelf):
         query = "SELECT ord, cells FROM chunks WHERE timeline = ? AND ord = ANY(?)"
         found = {number(ordinal): cells or b"" for ordinal, cells in copy_out(tx, query, line.id, list(ords))}
         return EncodedTimes(dict(zip(found, open_cells(list(found.values())), strict=True)))
+
+    def cut_columns(
+        self, tx: Tx, line: Line, names: Iterable[str], ordinal: int, low: int, high: int
+    ) -> Iterable[tuple[str, Column]]:
+        """Values of these fields in the cells [low, high) of a chunk."""
+        fields = {line.ids[name]: name for name in names}
+        slices = ", ".join(f"{one}[{low * 256 + 1} : {high * 256}]" for one in _VALUES[1:-1])
+        there = f"substring(there FROM {low * 32 + 1} FOR {(high - low) * 32})"
+        query = f"SELECT field, kind, {slices}, {there} FROM chunk_values WHERE ord = ? AND field = ANY(?)"
+        for field, kind, *arrays, mask in copy_out(tx, query, ordinal, list(fields)):
+            yield fields[number(field)], _column(kind, arrays, mask)
 
     def cell_values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
         """Values of a field in these cells."""

@@ -3,7 +3,7 @@
 # ruff: noqa: S608  the names in these statements are our own, and so are the numbers
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from sisock.positions import Position
 from sisock.store.cells import CELL, Index
 from sisock.store.database import Tx
 from sisock.store.layers import overlay
-from sisock.store.lines import Line, metas
+from sisock.store.lines import Line, Meta, metas
 from sisock.store.shelf import Shelf
 from sisock.times import EARLIEST, LATEST, Micros
 
@@ -28,11 +28,23 @@ _CHUNKS_AT_ONCE = 64
 def read(tx: Tx, shelf: Shelf, line: Line, fields: Iterable[str], start: int, end: int) -> Block:
     """The rows in [start, end) with those of the fields that there are."""
     kinds = line.only(fields)
-    base = shelf.read_chunks(tx, line, kinds, metas(tx, line, start, end)).between(start, end)
+    chunks = metas(tx, line, start, end)
+    base = (_cut(tx, shelf, line, kinds, chunks, start, end) or shelf.read_chunks(tx, line, kinds, chunks)).between(start, end)
     loose = shelf.blocks(tx, line, start=start, end=end)
     if not loose:
         return base
     return overlay([base, *(stored.block.between(start, end) for stored in loose)], kinds)
+
+
+def _cut(
+    tx: Tx, shelf: Shelf, line: Line, kinds: Mapping[str, str], chunks: Sequence[Meta], start: int, end: int
+) -> Block | None:
+    """The rows of a short range, cut out of the one or two chunks it lies in; None for any other."""
+    if not 0 < len(chunks) < 3:
+        return None
+    parts = [shelf.read_cut(tx, line, kinds, chunk, start, end) for chunk in chunks]
+    cut = [part for part in parts if part is not None]
+    return concat(cut) if len(cut) == len(parts) and any(map(len, cut)) else None
 
 
 def span(tx: Tx, line: Line) -> tuple[int, int] | None:

@@ -33,6 +33,9 @@ MOST_REMEMBERED = 8192
 # Cells that are kept in memory, at most 2.3 kB each: 37 MB.
 MOST_CELLS = 16_384
 
+# A part of a chunk is cut out of it where it is at most the how-manieth part of its cells.
+SMALL_PART = 3
+
 # A piece of a field: the chunk it belongs to, and its values.
 Piece = tuple[int, Column]
 
@@ -252,6 +255,33 @@ class Shelf(ABC):
     @abstractmethod
     def cell_values(self, tx: Tx, line: Line, name: str, wanted: Mapping[int, Sequence[int]]) -> Column:
         """Values of a field in these cells, 256 a cell; null where a chunk has none."""
+
+    @abstractmethod
+    def cut_columns(
+        self, tx: Tx, line: Line, names: Iterable[str], ordinal: int, low: int, high: int
+    ) -> Iterable[tuple[str, Column]]:
+        """Values of these fields in the cells [low, high) of a chunk, with what fills the last; none where there are none."""
+
+    def read_cut(self, tx: Tx, line: Line, kinds: Mapping[str, str], chunk: Meta, start: int, end: int) -> Block | None:
+        """The rows of a chunk about [start, end), where that is a small part of it: only the cells with these are decoded.
+
+        None where most of the chunk is wanted, which is read as a whole at less cost.
+        """
+        if start <= chunk.first and end > chunk.last:
+            return None
+        with _located(line, [chunk]):
+            times = self.open_times(tx, line, [chunk.ord])
+            starts = times.starts[chunk.ord]
+            low = max(0, int(np.searchsorted(starts, start, side="right")) - 1)
+            high = int(np.searchsorted(starts, end))
+            if (high - low) * SMALL_PART > len(starts) or low >= high:
+                return None
+            rows = slice(0, min(chunk.rows, high * CELL) - low * CELL)
+            t = times.cells({chunk.ord: range(low, high)}).reshape(-1)[rows]
+            columns = {name: Column.null(len(t), DTYPES[kind]) for name, kind in kinds.items()}
+            for name, column in self.cut_columns(tx, line, kinds, chunk.ord, low, high):
+                columns[name] = as_kind(column.take(rows), kinds[name])
+        return Block(t, columns)
 
     def drop_chunks(self, tx: Tx, line: Line, ords: Sequence[int]) -> None:
         """Forgets these chunks, their columns and their cells' items."""

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -9,19 +10,23 @@ import numpy as np
 import pytest
 import pytest_twisted
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.threads import deferToThread
 
 from sisock.consumer import Consumer
 from sisock.nodes.geom import Geoms, connections
 from sisock.nodes.geom.generator import Day, Room, write
 from sisock.nodes.geom.keeping import TABLES, Samples
 from sisock.nodes.geom.prepare import prepare
-from sisock.nodes.geom.shapes import Frames, Task
+from sisock.nodes.geom.shapes import Frames, Geom, Shapes, Task
 from sisock.nodes.geom.sources.cuwb import cuwb
 from sisock.store import Store
 from sisock.testing import NodeContract
 from tests.plain import until
+from tests.test_follow import Seen
 from tests.test_tokens import BELIEVED, KEYS, OTHER, jwks, token
 
 SISOCK = str(Path(sys.executable).with_name("sisock"))
@@ -338,6 +343,139 @@ async def test_consumers_see_the_same_shapes(node, sample, router, inputs):
     few = await consumer.get_data("geom", names[:1], START / 1e6, None, max_points=10)
     assert len(few["timeline"][timeline]["t"]) <= 10
     await consumer.stop()
+
+
+_texts = st.one_of(
+    st.text(max_size=30), st.sampled_from(["lab", "2026-07-14", "camera-1", "2026-07-14T09:00:00", "' OR 1=1; --"])
+)
+_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), _texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(_texts, inner, max_size=4)),
+    max_leaves=12,
+)
+_names = st.sampled_from(["ping", "auth", "getGeoms", "getCoordinates"])
+_keys = st.sampled_from(["Authorization", "environment_id", "date", "sample_id", "device_id", "from", "seconds"])
+_data = st.one_of(_json, st.dictionaries(_keys, _json, max_size=7))
+_frames = st.one_of(
+    st.binary(max_size=60),
+    _json.map(lambda told: json.dumps(told).encode()),
+    st.builds(lambda name, data: json.dumps({"event": name, "data": data}).encode(), st.one_of(_names, _json), _data),
+    st.builds(lambda name, data: json.dumps({name: data}).encode(), _names, _data),
+    st.builds(lambda name, data, more: json.dumps({"event": name, "data": data, "x": more}).encode(), _names, _data, _json),
+)
+
+
+@pytest_twisted.ensureDeferred
+async def test_whatever_is_sent_is_answered_and_the_socket_lives(node):
+    batches = []
+
+    @given(st.lists(st.tuples(_frames, st.booleans()), min_size=20, max_size=40))
+    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def gather(batch):
+        batches.append(batch)
+
+    gather()
+    client = await connect(node.faces.address)
+    await client.ask({"auth": {"Authorization": token()}})
+    for batch in batches:
+        before = len(client.answers)
+        for payload, binary in batch:
+            # Text that is no UTF-8 goes out as it is, too.
+            client.sendFrame(opcode=2 if binary else 1, payload=payload)
+        await until(lambda: len(client.answers) >= before + len(batch))  # noqa: B023  it is awaited here
+        for (payload, _), told in zip(batch, client.answers[before:], strict=True):
+            kind = told.get("event") or next(iter(told))
+            assert kind in {"pong", "authorized", "error", "geoms", "coordinates"}, (payload, told)
+            if kind == "error":
+                error = told.get("error") or told["data"]
+                assert error["code"] in {4400, 4401, 4404, 4413}, (payload, told)
+        node.faces.connections.door._throttle.__init__()
+    assert (await client.ask({"ping": 1})) == [{"pong": 1}]
+    await leave(client)
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_questions_are_answered_in_their_order_and_a_slow_reader_is_waited_for(node, sample):
+    client = await connect(node.faces.address)
+    await client.ask({"auth": {"Authorization": token()}})
+    client.transport.pauseProducing()
+    for n in range(300):
+        client.sendMessage(json.dumps({"ping": [n, "." * 2000]}).encode())
+        asked = {"sample_id": sample, "device_id": "camera-1", "from": "2026-07-14T09:00:00", "seconds": 59}
+        client.sendMessage(json.dumps({"getCoordinates": asked}).encode())
+    (server,) = node.faces.connections.open
+    await until(lambda: server._full and server._paused)
+    assert sum(map(len, server._waiting)) < 200_000, "of 600 kB what is read ahead is a portion or two"
+    client.transport.resumeProducing()
+    await until(lambda: len(client.answers) >= 601, 30)
+    assert [one["pong"][0] for one in client.answers[1::2]] == list(range(300))
+    assert all(len(one["coordinates"]) == 8 for one in client.answers[2::2])
+    await leave(client)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_does_not_read_is_cut_off_when_too_much_waits(node, sample, monkeypatch):
+    monkeypatch.setattr(connections, "MOST_UNSENT", 1_000)
+    stalled, other = await connect(node.faces.address), await connect(node.faces.address)
+    for client in (stalled, other):
+        await client.ask({"auth": {"Authorization": token()}})
+    stalled.transport.pauseProducing()
+    asked = {"sample_id": sample, "device_id": "camera-1", "from": "2026-07-14T09:00:00", "seconds": 59}
+    for _ in range(60):
+        stalled.sendMessage(json.dumps({"getCoordinates": asked}).encode())
+    await until(lambda: node.faces.connections.counts.slow)
+    assert (await other.ask({"ping": 1})) == [{"pong": 1}]
+    stalled.transport.abortConnection()
+    await leave(other)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_load_is_seen_live_as_a_node_and_by_clients_when_it_is_whole(node, sample, router, home):
+    client = await connect(node.faces.address)
+    await client.ask({"auth": {"Authorization": token()}})
+    go_on = threading.Event()
+
+    def slow(_task):
+        def collect(low, high):
+            if low >= 2 * 8192:
+                assert go_on.wait(60)
+            return {"c": np.full((high - low, 1, 2), low / 8192)}
+
+        return Shapes([Geom("u", "Point2D", (0,), {}, "t", "person", "Ada")], {"c": (10, 10)}, 1, collect)
+
+    def load():
+        with Store.open(home / "history.db", tables=TABLES) as store:
+            return prepare(
+                Samples(store), "lab", slow, "slow", Task(home, Frames.between(START, START + 3_000_000_000, 10))
+            ).sample
+
+    loading = deferToThread(load)
+    number = sample + 1
+    consumer = await Consumer(router.access()).start()
+
+    async def came():
+        catalogue = await consumer.get_fields("geom", START / 1e6, None)
+        names = [name for name in catalogue.fields if name.startswith(f"{number}.c.")]
+        return names and (await consumer.get_data("geom", names, START / 1e6, None, max_points=10))["data"] and names
+
+    names = await until(came)
+    assert len(names) == 2
+    follower = consumer.follow("geom", names[:1], start=START / 1e6)
+    seen = Seen(follower)
+    await until(lambda: seen.count(f"{number}.c") == 2 * 8192, 20)
+    (answer,) = await client.ask({"getGeoms": {"environment_id": "lab", "date": "2026-07-14"}})
+    assert answer["geoms"]["sample"]["id"] == sample, "clients see the one before"
+    (answer,) = await client.ask(event("getCoordinates", sample_id=number, device_id="c", **{"from": "2026-07-14T09:00:00"}))
+    assert refused(4404, answer)
+    go_on.set()
+    assert await loading == number
+    await until(lambda: seen.count(f"{number}.c") == 30_000, 20)
+    assert not seen.missing
+    (answer,) = await client.ask({"getGeoms": {"environment_id": "lab", "date": "2026-07-14"}})
+    assert answer["geoms"]["sample"]["id"] == number
+    follower.stop()
+    await consumer.stop()
+    await leave(client)
 
 
 class TestGeoms(NodeContract):

@@ -1,0 +1,352 @@
+"""Preparing on both engines: what it keeps, what it leaves behind when it is stopped or killed, and what cannot be prepared."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sisock.errors import InvalidArgument, SisockError
+from sisock.nodes.geom.generator import Day, Room, write
+from sisock.nodes.geom.importer import bring
+from sisock.nodes.geom.keeping import TABLES, NoSample, Samples
+from sisock.nodes.geom.library import Library
+from sisock.nodes.geom.messages import CoordinatesAsked, GeomsAsked, Refused
+from sisock.nodes.geom.prepare import prepare
+from sisock.nodes.geom.shapes import Frames, Geom, Shapes, Task
+from sisock.nodes.geom.sources.cuwb import cuwb
+from sisock.nodes.geom.sources.detection import detection
+from sisock.nodes.geom.sources.files import InputError
+from sisock.nodes.geom.sources.pose import pose
+from sisock.store import Store
+
+SISOCK = str(Path(sys.executable).with_name("sisock"))
+START = 1_784_019_600_000_000  # 2026-07-14T09:00:00Z
+SOURCES = {"cuwb": cuwb, "pose": pose, "detection": detection}
+
+
+def frames(seconds, rate=10.0):
+    return Frames.between(START, START + round(seconds * 1e6), rate)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Inputs of a source, made once."""
+    made = {}
+
+    def of(source, seconds=40, ending=".parquet"):
+        if (source, seconds, ending) not in made:
+            folder = tmp_path_factory.mktemp(source)
+            write(Day(Room(3, 2, 2, 1), START, seconds, seed=1), folder, source, ending)
+            made[source, seconds, ending] = folder
+        return made[source, seconds, ending]
+
+    return of
+
+
+@pytest.fixture
+def samples(address):
+    with Store.open(address, tables=TABLES) as store:
+        yield Samples(store)
+
+
+def ask(samples, number, device="camera-1", seconds=20, start=START):
+    library = Library(str(samples.store.database.path or samples.store.database.url.render_as_string(hide_password=False)))
+    try:
+        asked = CoordinatesAsked(number, device, start, start + round(seconds * 1e6))
+        return json.loads(library.coordinates(asked, "plain"))
+    finally:
+        library.close()
+
+
+@pytest.mark.parametrize("source", sorted(SOURCES))
+def test_what_is_kept_is_what_the_source_made(samples, inputs, source):
+    task = Task(inputs(source), frames(40))
+    heard = []
+    summary = prepare(samples, "lab", SOURCES[source], source, task, lambda done, whole: heard.append((done, whole)))
+    assert summary.frames == 400
+    assert heard[-1] == (400, 400)
+    shapes = SOURCES[source](task)
+    made = shapes.collect(0, 400)
+    assert set(made) == {"camera-1", "camera-2"}
+    assert any(np.isfinite(collection).any() for collection in made.values())
+    geoms = samples.geoms(summary.sample)
+    assert len(geoms) == len(shapes.geoms) == summary.geoms
+    for device, collection in made.items():
+        found = ask(samples, summary.sample, device, seconds=39.9)
+        assert len(found) == len(geoms)
+        for kept, geom in zip(geoms, shapes.geoms, strict=True):
+            assert kept.geom.uuid == geom.uuid
+            pixels = np.array(list(found[str(kept.id)].values()), float)
+            expected = np.round(collection[:, list(geom.indices)].reshape(400, -1), 3)
+            assert np.allclose(pixels, expected, rtol=0, atol=1e-9, equal_nan=True)
+
+
+def test_sources_read_all_kinds_of_files_alike(inputs, tmp_path):
+    import orjson
+    import pyarrow.parquet as parquet
+
+    folder = inputs("cuwb")
+    made = cuwb(Task(folder, frames(40))).collect(0, 400)
+    rows = parquet.read_table(folder / "positions.parquet").to_pylist()
+    for row in rows:
+        row["timestamp"] = row["timestamp"].isoformat()
+    for ending in (".csv", ".json", ".jsonl"):
+        other = tmp_path / ending[1:]
+        other.mkdir()
+        (other / "objects.json").write_bytes((folder / "objects.json").read_bytes())
+        (other / "cameras.jsonl").write_bytes(
+            b"\n".join(map(orjson.dumps, orjson.loads((folder / "cameras.json").read_bytes())))
+        )
+        path = other / f"positions{ending}"
+        if ending == ".csv":
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+        else:
+            path.write_bytes(orjson.dumps(rows) if ending == ".json" else b"\n".join(map(orjson.dumps, rows)))
+        again = cuwb(Task(other, frames(40))).collect(0, 400)
+        for device, collection in made.items():
+            assert np.allclose(again[device], collection, atol=1e-6, equal_nan=True), ending
+
+
+def test_positions_lie_on_a_line_between_reports_that_are_not_far_apart(tmp_path):
+    (tmp_path / "cameras.json").write_bytes(Path(__file__).with_name("geom_camera.json").read_bytes())
+    at = START / 1e6
+    rows = [
+        (at, "a", 0, 0, 0),
+        (at + 1, "a", 1, 0, 0),
+        (at + 1.05, "b", 5, 5, 5),
+        (at + 9, "a", 9, 0, 0),
+        (at + 9.1, "a", 10, 0, 0),
+    ]
+    (tmp_path / "positions.csv").write_text(
+        "timestamp,object_id,x,y,z\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
+    )
+    from sisock.nodes.geom.sources.cuwb import Track
+
+    whole = Track(tmp_path / "positions.csv", frames(10), ["a", "b"]).between(0, 100)
+    assert np.allclose(whole[:11, 0, 0], np.linspace(0, 1, 11), atol=1e-6)
+    assert np.isnan(whole[11:90, 0]).all(), "eight seconds without a report are no straight line"
+    assert np.allclose(whole[90:92, 0, 0], [9, 10], atol=1e-5)
+    assert np.isnan(whole[:, 1]).all(), "a single report between two frames is at none of them"
+    track = Track(tmp_path / "positions.csv", frames(10), ["a", "b"])
+    parts = [track.between(low, min(low + 7, 100)) for low in range(0, 100, 7)]
+    assert np.array_equal(np.concatenate(parts), whole, equal_nan=True), "in whatever portions"
+
+
+def test_the_newest_sample_counts_and_failures_are_never_seen(samples, inputs):
+    task = Task(inputs("cuwb"), frames(10))
+    first = prepare(samples, "lab", cuwb, "cuwb", task).sample
+    second = prepare(samples, "lab", cuwb, "cuwb", task).sample
+    assert second > first
+    assert samples.newest("lab", "2026-07-14").id == second
+
+    def broken(_task):
+        def collect(low, high):
+            assert samples.newest("lab", "2026-07-14").id == second
+            if low:
+                raise ArithmeticError("it breaks in the middle")
+            return {"c": np.zeros((high - low, 1, 2))}
+
+        return Shapes([Geom("u", "Point2D", (0,))], {"c": (10, 10)}, 1, collect)
+
+    nodes = samples.store.nodes()
+    with pytest.raises(ArithmeticError):
+        prepare(samples, "lab", broken, "broken", Task(task.folder, frames(2000)))
+    assert [sample.id for sample in samples.all()] == [first, second]
+    assert samples.store.nodes() == nodes
+    samples.forget(second)
+    assert samples.newest("lab", "2026-07-14").id == first
+    third = prepare(samples, "lab", cuwb, "cuwb", task).sample
+    assert third > second + 1, "a number is never given twice"
+    with pytest.raises(NoSample):
+        samples.forget(second)
+
+
+def test_what_a_library_knew_of_a_deleted_sample_is_gone(samples, inputs):
+    number = prepare(samples, "lab", cuwb, "cuwb", Task(inputs("cuwb"), frames(10))).sample
+    library = Library(str(samples.store.database.path or samples.store.database.url.render_as_string(hide_password=False)))
+    asked = CoordinatesAsked(number, "camera-1", START, START + 1_000_000)
+    assert len(json.loads(library.coordinates(asked, "event"))) == 10
+    assert json.loads(library.geoms(GeomsAsked("lab", "2026-07-14")))["sample"]["id"] == number
+    samples.forget(number)
+    with pytest.raises(Refused) as refused:
+        library.coordinates(asked, "event")
+    assert refused.value.code == 4404
+    with pytest.raises(Refused):
+        library.geoms(GeomsAsked("lab", "2026-07-14"))
+    library.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_seen_and_nothing_stays_of_one_that_was_stopped(tmp_path, inputs, how):
+    path = tmp_path / "history.db"
+    command = [SISOCK, "geom", "prepare", "--environment", "lab", "--start", "2026-07-14T09:00", "--end", "2026-07-15T09:00"]
+    process = subprocess.Popen(
+        [*command, "--input", str(inputs("cuwb", 3600)), "--store", str(path), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SISOCK_HOME": str(tmp_path)},
+    )
+    with Store.open(path, tables=TABLES) as store:
+        samples = Samples(store)
+        deadline = time.monotonic() + 30
+        while not (found := samples.all()) or (reader := samples.reader(found[0])) is None or not reader.newest("camera-1"):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+        assert samples.newest("lab", "2026-07-14") is None
+        samples.sweep()
+        assert len(samples.all()) == 1, "one that goes on is left alone"
+        process.send_signal(how)
+        process.wait(30)
+        assert process.returncode != 0
+        assert process.stdout.read() == b""
+        if how == signal.SIGKILL:
+            assert len(samples.all()) == 1
+            prepare(samples, "lab", cuwb, "cuwb", Task(inputs("cuwb"), frames(10)))
+            assert [sample.status for sample in samples.all()] == ["success"]
+            assert len(store.nodes()) == 1
+        else:
+            assert samples.all() == []
+            assert store.nodes() == []
+            with store.database.reading() as tx:
+                for table in ("geom_geoms", "chunks", "chunk_values", "pyramid", "blocks", "timelines"):
+                    assert tx.known(f"SELECT count(*) FROM {table}") == (0,), table
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_bad_inputs_are_told_by_file_and_reason(samples, inputs, tmp_path):
+    good = inputs("cuwb", 40, ".csv")
+
+    def spoilt(name, text):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for path in good.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        if text is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_text(text)
+        return folder
+
+    head = "timestamp,object_id,x,y,z\n"
+    cases = [
+        ("positions.csv", None, "missing"),
+        ("cameras.json", "[", "cannot be read"),
+        ("cameras.json", "{}", "no list"),
+        ("cameras.json", "[]", "no camera"),
+        ("cameras.json", '[{"device_id": "c"}]', "lacks"),
+        ("objects.json", '[{"object_id": 1}, {"object_id": 1}]', "twice"),
+        ("positions.csv", f"timestamp,object_id,x,y\n{START / 1e6},a,0,0\n", "no column z"),
+        ("positions.csv", head + f"{START / 1e6 + 2},a,0,0,0\n{START / 1e6},a,0,0,0\n", "ascend"),
+        ("positions.csv", head + "yesterday,a,0,0,0\n", "timestamp"),
+        ("positions.csv", head + f"{START / 1e6},a,left,0,0\n", "no number"),
+        ("positions.csv", head + f"{START / 1e6 - 1e6},a,0,0,0\n", "nothing to draw"),
+        ("positions.parquet", "no parquet", "more than once"),
+    ]
+    for name, text, said in cases:
+        with pytest.raises((InputError, InvalidArgument), match=said):
+            prepare(samples, "lab", cuwb, "cuwb", Task(spoilt(name, text), frames(10)))
+    assert samples.all() == []
+    with pytest.raises(InvalidArgument, match="before the start"):
+        prepare(samples, "lab", cuwb, "cuwb", Task(good, Frames.between(START, START, 10)))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        (Shapes([], {"c": (1, 1)}, 0, dict), "nothing to draw"),
+        (Shapes([Geom("u", "Point2D", (0,))], {}, 1, dict), "no camera"),
+        (Shapes([Geom("u", "Point2D", (1,))], {"c": (1, 1)}, 1, dict), "names an index"),
+        (Shapes([Geom("u", "Cube", (0,))], {"c": (1, 1)}, 1, dict), "a geom is one of"),
+        (Shapes([Geom("u", "Point2D", (0,))] * 2, {"c": (1, 1)}, 1, dict), "same uuid"),
+        (Shapes([Geom("u", "Point2D", (0,))], {"c": (1, 1)}, 1, lambda low, high: {"c": np.zeros((1, 1, 2))}), "answered"),
+    ],
+)
+def test_a_source_that_is_wrong_is_told_so(samples, tmp_path, shapes, said):
+    with pytest.raises(InvalidArgument, match=said):
+        prepare(samples, "lab", lambda _task: shapes, "mine", Task(tmp_path, frames(10)))
+    assert samples.all() == []
+
+
+def test_frames_stand_at_whole_milliseconds_whatever_the_rate():
+    thirds = Frames.between(START, START + 1_000_000, 3)
+    assert (thirds.times(0, 3) - START).tolist() == [0, 333_000, 667_000]
+    assert thirds.nearest(thirds.times(0, 3)).tolist() == [0, 1, 2]
+    assert Frames.between(START, START + 86_400_000_000, 10).count == 864_000
+    assert Frames.between(START, START - 1, 10).count == 0
+
+
+def test_the_old_database_is_brought_over_with_its_numbers(samples, tmp_path):
+    head = "id,start_time,end_time,frames_per_second,num_frames,frame_width,frame_height,environment_id,source_type,source_name"
+    (tmp_path / "samples.csv").write_text(
+        head
+        + ",status\n71,2026-07-14 13:00:00+00,2026-07-14 22:00:00+00,10,324000,1296,972,lab,cuwb,old,success\n"
+        + "72,2026-07-14 13:00:00+00,2026-07-14 22:00:00+00,10,324000,1296,972,lab,cuwb,old,started\n"
+    )
+    with (tmp_path / "geoms.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "uuid", "attributes", "type", "object_id", "object_type", "object_name", "sample_id"])
+        writer.writerow([900, "u1", '{"color": "#ff0000"}', "Point2D", "t1", "person", "Ada", 71])
+        writer.writerow([901, "u2", "{}", "Line2D", "t1", "person", "Ada", 71])
+        writer.writerow([902, "u3", "{}", "Point2D", "t2", "person", "Ben", 72])
+    rows = ["time,device_id,assignment_id,geom_id,coordinates"]
+    for n in range(30):
+        for device in ("cam-b", "cam-a"):
+            stamp = f"2026-07-14 13:00:{n // 10:02d}.{n % 10}+00"
+            rows.append(f'{stamp},{device},x,900,"{{{n}.125,{n + 0.5}}}"')
+            rows.append(f'{stamp},{device},x,901,"{{{n},1,NULL,NULL}}"')
+            rows.append(f'{stamp},{device},x,902,"{{1,2}}"')
+    rows.append('2026-07-14 13:00:09+00,cam-a,x,900,"{1}"')
+    rows.append("2026-07-14 13:00:09+00,cam-a,x,900,rubbish")
+    (tmp_path / "coordinates.csv").write_text("\n".join(rows) + "\n")
+    brought = bring(samples, tmp_path)
+    assert brought.samples == [71]
+    assert brought.rows == 120
+    assert ["pairs of x and y" in brought.wrong[0], "no array" in brought.wrong[1]] == [True, True]
+    sample = samples.newest("lab", "2026-07-14")
+    assert (sample.id, sample.devices, sample.num_frames) == (71, ("cam-a", "cam-b"), 324_000)
+    start = sample.start_time
+    found = ask(samples, 71, "cam-a", 2.9, start)
+    assert list(found) == ["900", "901"]
+    assert found["900"][str(start // 1000 + 1500)] == [15.125, 15.5]
+    assert found["901"][str(start // 1000 + 1500)] == [15, 1, None, None]
+    assert len(found["900"]) == 30
+    again = bring(samples, tmp_path)
+    assert (again.samples, again.there) == ([], [71])
+    (tmp_path / "geoms.csv").write_text("id\n")
+    with pytest.raises(InputError, match="has no column"):
+        bring(samples, tmp_path)
+    new = prepare(
+        samples,
+        "lab",
+        lambda _t: Shapes([Geom("u", "Point2D", (0,))], {"c": (1, 1)}, 1, _dot),
+        "dot",
+        Task(tmp_path, frames(1)),
+    )
+    assert new.sample > 71
+    assert samples.geoms(new.sample)[0].id > 901
+
+
+def _dot(low, high):
+    return {"c": np.full((high - low, 1, 2), 0.25)}
+
+
+def test_importing_stops_whole_or_not_at_all(samples, tmp_path):
+    (tmp_path / "samples.csv").write_text(
+        "id,start_time,end_time,environment_id,status\n5,2026-07-14 13:00:00+00,2026-07-14 22:00:00+00,lab,success\n"
+    )
+    (tmp_path / "geoms.csv").write_text('id,uuid,attributes,type,sample_id\n9,u,"{}",Point2D,5\n')
+    with pytest.raises(SisockError, match="cannot be read"):
+        bring(samples, tmp_path)
+    assert samples.all() == []
+    assert samples.store.nodes() == []
