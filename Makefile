@@ -71,6 +71,7 @@ bench: setup $(REDIS) ## Measure the store, following, nodes, served tables and 
 	$(BIN)/python -m bench.follow --json build/bench-follow.json $(ARGS)
 	$(BIN)/python -m bench.readings --json build/bench-readings.json $(ARGS)
 	$(BIN)/python -m bench.robots --json build/bench-robots.json $(ARGS)
+	$(BIN)/python -m bench.geoms --json build/bench-geoms.json $(ARGS)
 	$(BIN)/python -m bench.serve --json build/bench-serve.json $(ARGS)
 	$(BIN)/python -m bench.promql --json build/bench-promql.json $(ARGS)
 

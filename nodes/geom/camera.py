@@ -62,16 +62,25 @@ class Camera:
 
     def project(self, points: npt.NDArray[np.float64]) -> Pixels:
         """Pixels of points (..., 3) in metres; NaN for those behind the camera."""
+        return self._projected(*self._flattened(points))
+
+    def _flattened(self, points: npt.NDArray[np.float64]) -> tuple[Pixels, Pixels]:
+        """Where points are seen by a camera without a lens, at the depth 1; NaN for those behind it."""
         axes = points @ rotation(self.rvec).T
         axes += self.tvec
-        z = axes[..., 2]
+        depth = axes[..., 2]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            scale = np.where(z > 0, 1 / z, np.nan)
-            x, y = axes[..., 0] * scale, axes[..., 1] * scale
-            x, y = self._distorted(x, y)
-            (fx, skew, cx), (_, fy, cy) = self.camera_matrix[0], self.camera_matrix[1]
-            del skew  # OpenCV's model has none: it is not read.
-            pixels: Pixels = np.stack([x * fx + cx, y * fy + cy], axis=-1)
+            scale = np.where(depth > 0, 1 / depth, np.nan)
+            return axes[..., 0] * scale, axes[..., 1] * scale
+
+    def _projected(self, x: Pixels, y: Pixels) -> Pixels:
+        (fx, _, cx), (_, fy, cy) = self.camera_matrix[0], self.camera_matrix[1]
+        pixels = np.empty((*x.shape, 2))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            bent_x, bent_y = self._distorted(x, y)
+            np.multiply(bent_x, fx, out=pixels[..., 0])
+            np.multiply(bent_y, fy, out=pixels[..., 1])
+            pixels += (cx, cy)
         return pixels
 
     def _distorted(self, x: Pixels, y: Pixels) -> tuple[Pixels, Pixels]:
@@ -91,24 +100,19 @@ class Camera:
         return bent_x, bent_y
 
     def seen(self, points: npt.NDArray[np.float64]) -> Pixels:
-        """Pixels of points (..., 3); NaN for those behind the camera or out of the frame."""
-        pixels = self.project(points)
-        with np.errstate(invalid="ignore"):
-            x, y = pixels[..., 0], pixels[..., 1]
-            inside = (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
-        # Strong distortion folds what is far outside back into the frame: it is seen only where the plain model is near.
-        pixels[~(inside & self._unfolded(points))] = np.nan
-        return pixels
+        """Pixels of points (..., 3); NaN for those behind the camera or out of the frame.
 
-    def _unfolded(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Whether the radial distortion still grows with the radius here, so that no other point is seen at the same place."""
-        limit = self.fold()
-        if not np.isfinite(limit):
-            return np.ones(points.shape[:-1], np.bool_)
-        axes = points @ rotation(self.rvec).T + self.tvec
-        depth = axes[..., 2]
-        within: npt.NDArray[np.bool_] = axes[..., 0] ** 2 + axes[..., 1] ** 2 < limit * depth * depth
-        return within
+        Beyond some radius the distortion turns back, and the model puts what is far outside into the frame once more: there
+        nothing is seen.
+        """
+        x, y = self._flattened(points)
+        pixels = self._projected(x, y)
+        with np.errstate(invalid="ignore", over="ignore"):
+            u, v = pixels[..., 0], pixels[..., 1]
+            inside = (u >= 0) & (u < self.width) & (v >= 0) & (v < self.height)
+            inside &= x * x + y * y < self.fold()
+        pixels[~inside] = np.nan
+        return pixels
 
     def fold(self) -> float:
         """The square of the undistorted radius from which on the distortion folds back; infinity if it does not."""

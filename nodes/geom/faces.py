@@ -49,9 +49,10 @@ class Faces:
 
     def listen(self) -> None:
         """Begins to listen; PortTaken if another program does, SetupError where it may not."""
-        self.connections.start()
         root = _Root(self.application().resource(), self.connections, self._face.door)
         self._face.listen(root, door=Upgrades(self._face.door))
+        # Only now: its threads would keep a process alive that could not listen.
+        self.connections.start()
         self._face.watch(lambda: self.connections.open)
 
     def close(self) -> Deferred[Any]:

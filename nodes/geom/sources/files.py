@@ -113,8 +113,10 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
 
     match path.suffix:
         case ".parquet":
-            with parquet.ParquetFile(path) as file:
-                yield from file.iter_batches(BATCH)
+            # A reader holds what it read ahead until it is closed: so none is read ahead, and each group has a reader's turn.
+            with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+                for group in range(file.num_row_groups):
+                    yield from file.iter_batches(BATCH, row_groups=[group], use_threads=False)
         case ".csv":
             options = csv.ReadOptions(block_size=4 << 20)
             with csv.open_csv(path, read_options=options) as reader:
