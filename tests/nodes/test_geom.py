@@ -1,9 +1,12 @@
 """The geoms as their old clients meet them: a plain WebSocket client; and as a node like any other."""
 
 import json
+import ssl
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +16,20 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
 
+from sisock.certificates import Certificates
 from sisock.consumer import Consumer
 from sisock.nodes.geom import Geoms, connections
+from sisock.nodes.geom.document import DOCUMENT
 from sisock.nodes.geom.generator import Day, Room, write
 from sisock.nodes.geom.keeping import TABLES, Samples
 from sisock.nodes.geom.prepare import prepare
 from sisock.nodes.geom.shapes import Frames, Geom, Shapes, Task
 from sisock.nodes.geom.sources.cuwb import cuwb
+from sisock.openapi import differences
 from sisock.store import Store
 from sisock.testing import NodeContract
 from tests.plain import until
@@ -61,13 +68,17 @@ class Client(WebSocketClientProtocol):
         return self.answers[before:]
 
 
-async def connect(address, headers=None):
+async def connect(address, headers=None, authority=None):
     from twisted.internet import reactor
 
     factory = WebSocketClientFactory(address.replace("http", "ws", 1) + "/ws", headers=headers)
     factory.protocol, factory.noisy = Client, False
     factory.ready, factory.gone = Deferred(), Deferred()
-    await HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1])).connect(factory)
+    endpoint = HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1]))
+    if authority is not None:
+        trusted = Certificate.loadPEM(authority.read_bytes())
+        endpoint = wrapClientTLS(optionsForClientTLS("localhost", trustRoot=trusted), endpoint)
+    await endpoint.connect(factory)
     return await factory.ready
 
 
@@ -319,6 +330,41 @@ async def test_pages_of_strangers_and_other_paths_are_turned_away(node):
         await connect(node.faces.address, {"Origin": "https://evil.example.org"})
     own = await connect(node.faces.address, {"Origin": node.faces.address})
     await leave(own)
+
+
+@pytest_twisted.ensureDeferred
+async def test_over_tls_whoever_opens_the_socket_is_asked_by_message_only(router, sample, home, monkeypatch):
+    monkeypatch.setenv("SISOCK_GEOM_HOST", "0.0.0.0")
+    monkeypatch.setenv("SISOCK_GEOM_TLS", "1")
+    made = Geoms()
+    service = await router.serve(made)
+    client = await connect(made.faces.address, authority=Certificates(home).authority)
+    asked = {"sample_id": sample, "device_id": "camera-1", "from": "2026-07-14T09:00:00", "seconds": 59}
+    assert refused(4401, (await client.ask({"getCoordinates": asked}))[0])
+    await client.ask({"auth": {"Authorization": token()}})
+    answers = await client.ask(*[{"getCoordinates": asked}] * 20)
+    assert all(len(one["coordinates"]) == 8 for one in answers)
+    # The port's other paths want a token, but for the one that tells whether it is well.
+    context = ssl.create_default_context(cafile=Certificates(home).authority)
+
+    def status(path):
+        try:
+            with urllib.request.urlopen(made.faces.address + path, timeout=10, context=context) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    assert [await deferToThread(status, path) for path in ("/healthz", "/metrics", "/openapi.json")] == [200, 401, 401]
+    await leave(client)
+    await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_port_says_what_it_offers(node):
+    assert not differences(node.faces.application(), DOCUMENT)
+    text = await deferToThread(lambda: urllib.request.urlopen(f"{node.faces.address}/metrics", timeout=10).read().decode())
+    assert "sisock_geom_connections 0.0" in text
 
 
 @pytest_twisted.ensureDeferred
