@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
-import orjson
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
 from twisted.internet.threads import deferToThreadPool
@@ -19,34 +18,32 @@ from sisock.doors import Caller, Door, address_of_peer
 from sisock.errors import NotAuthenticated, StoreAway, TooManyLogins
 from sisock.nodes.geom.library import Library
 from sisock.nodes.geom.messages import (
+    MAX_MESSAGE,
     Message,
     Refused,
-    Spelling,
     coordinates_asked,
     error,
     geoms_asked,
-    has_data,
     message_of,
     reply,
-    spelling_of,
     token_of,
+    too_long,
 )
 
 log = Logger()
 
-MAX_FRAME = 65_536
-# Messages of one socket that wait for their answer; whoever sends more is read no further until some are answered.
+# Messages of one socket that wait for their answer, and their bytes; whoever sends more is read no further until some are
+# answered.
 MAX_WAITING = 64
+MAX_WAITING_BYTES = 256 << 10
 # Answers that are made at a time, of all sockets: their memory is what a node needs beside its store.
 MAKING = 4
 # Seconds without a ping after which a socket is closed.
 HEARTBEAT = 120.0
-# A WebSocket's own ping finds dead peers sooner, in seconds.
-PING_EVERY = 20.0
-PING_WITHIN = 20.0
-# Bytes that may wait to be sent, of all sockets; beyond, those who do not read are cut off, the one with the most first.
-MOST_UNSENT = 256 << 20
-CLIENT_GONE, GOING = 1000, 1000
+# Bytes that may wait, of all sockets, to be sent or to be answered; beyond, those who do not read are cut off, the one with the
+# most first.
+MOST_HELD = 256 << 20
+CLOSED = 1000
 
 
 @dataclass
@@ -66,16 +63,23 @@ class Connection(WebSocketServerProtocol):
 
     def onOpen(self) -> None:  # noqa: N802
         """Waits for messages, and for a ping."""
-        self._waiting: deque[bytes] = deque()
-        self._working = self._paused = False
-        self.unsent = 0
+        self._waiting: deque[tuple[Message, int]] = deque()
+        self._waiting_bytes = self._unsent = 0
+        self._working = self._deaf = False
         self._drained: Deferred[None] | None = None
         self._full = False
+        # Whether it took an answer since we looked last.
+        self._takes = False
         self._heart = self.factory.clock.callLater(HEARTBEAT, self._silent)
         self.factory.open.add(self)
         # Whoever had the transport before the handshake leaves it to us: we are told when it takes more.
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait: of the answer that is on its way, and of the messages behind it."""
+        return self._unsent + self._waiting_bytes
 
     # How the transport tells that it holds much that is not sent.
 
@@ -85,7 +89,7 @@ class Connection(WebSocketServerProtocol):
 
     def resumeProducing(self) -> None:  # noqa: N802
         """What waited is sent."""
-        self._full, self.unsent = False, 0
+        self._full, self._takes, self._unsent = False, True, 0
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)
@@ -94,16 +98,38 @@ class Connection(WebSocketServerProtocol):
         """The connection is gone."""
         self.resumeProducing()
 
+    # How a message comes: of one that is too long, nothing is kept, so that it can be answered as such.
+
+    def onMessageFrameBegin(self, length: int) -> None:  # noqa: N802
+        """A part of a message begins."""
+        self.frame_data: list[bytes] = []
+        self.message_data_total_length += length
+
+    def onMessageFrameData(self, payload: bytes) -> None:  # noqa: N802
+        """Some bytes of it."""
+        if payload and self.message_data_total_length <= MAX_MESSAGE:
+            self.frame_data.append(payload)
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
-        """Takes a frame."""
-        # What is binary is no JSON of ours; an empty frame is answered as such.
-        self._waiting.append(b"" if isBinary else payload)
+        """Takes a message."""
+        length = self.message_data_total_length
+        if length > MAX_MESSAGE:
+            message, length = too_long(length), 0
+        else:
+            # What is binary is no JSON of ours; an empty frame is answered as such.
+            message = message_of(b"" if isBinary else payload)
+        if message.name == "ping":
+            # At once: its answer may wait for long ones before it.
+            self._beat()
+        self._waiting.append((message, length))
+        self._waiting_bytes += length
         if not self._working:
             self._working = True
             ensureDeferred(self._work()).addErrback(self._failed)
-        elif len(self._waiting) >= MAX_WAITING and not self._paused:
-            self._paused = True
+        if not self._deaf and (len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES):
+            self._deaf, self._takes = True, False
             self.transport.pauseProducing()
+            self.factory.cut_slow()
 
     def onPing(self, payload: bytes) -> None:  # noqa: N802
         """A WebSocket's own ping counts as one, too."""
@@ -114,27 +140,42 @@ class Connection(WebSocketServerProtocol):
         """Forgets the client and what it still wanted."""
         self.factory.open.discard(self)
         if hasattr(self, "_waiting"):
-            self._waiting.clear()
+            self._forget()
             if self._heart.active():
                 self._heart.cancel()
-            self.stopProducing()
+
+    def cut_off(self) -> None:
+        """Ends a connection whose client does not read: a close frame would wait behind what it does not."""
+        self.factory.counts.slow += 1
+        log.warn("a client at {peer} was cut off: it did not read its answers", peer=self.peer)
+        self._forget()
+        self.dropConnection(abort=True)
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self.stopProducing()
 
     async def _work(self) -> None:
         try:
             while self._waiting and self.state == self.STATE_OPEN:
-                frame = await self._answer(self._waiting.popleft())
+                message, length = self._waiting.popleft()
+                self._waiting_bytes -= length
+                frame = await self._answer(message)
                 if self.state != self.STATE_OPEN:
                     return
-                # As one frame: the limit of a message is for what comes.
-                self.sendFrame(opcode=self.MESSAGE_TYPE_TEXT, payload=frame)
+                self.sendMessage(frame)
                 if self._full:
                     # The next answer is not made before this one is on its way.
-                    self.unsent = len(frame)
+                    self._unsent = len(frame)
+                    drained: Deferred[None] = Deferred()
+                    self._drained = drained
                     self.factory.cut_slow()
-                    self._drained = Deferred()
-                    await self._drained
-                if self._paused and len(self._waiting) < MAX_WAITING // 2:
-                    self._paused = False
+                    await drained
+                    if self.state != self.STATE_OPEN:
+                        return
+                if self._deaf and len(self._waiting) < MAX_WAITING // 2 and self._waiting_bytes < MAX_WAITING_BYTES // 2:
+                    self._deaf = False
                     self.transport.resumeProducing()
         finally:
             self._working = False
@@ -143,33 +184,16 @@ class Connection(WebSocketServerProtocol):
         log.failure("a message could not be answered", failure)
         self.sendClose(1011, "an error inside the server")
 
-    async def _answer(self, payload: bytes) -> bytes:
-        spelling: Spelling = "event"
+    async def _answer(self, message: Message) -> bytes:
         try:
-            told, spelling = spelling_of(payload)
-            message = message_of(told, spelling)
-            self.factory.counts.asked[message.name] += 1
-            data = await self._data(message)
+            return reply(message, await self._told(message))
         except Refused as refused:
             self.factory.counts.refused[str(refused.code)] += 1
-            return error(spelling, refused)
-        return reply(message, data)
+            return error(message.spelling, refused)
 
-    async def _data(self, message: Message) -> bytes | None:
-        match message.name:
-            case "ping":
-                self._beat()
-                return orjson.dumps(message.data) if has_data(message) else None
-            case "auth":
-                await self._authorize(message)
-                return b"{}"
-        self._may_read()
-        factory = self.factory
+    async def _told(self, message: Message) -> bytes | None:
         try:
-            if message.name == "getGeoms":
-                return await factory.in_thread(factory.library.geoms, geoms_asked(message))
-            asked = coordinates_asked(message, factory.longest)
-            return await factory.in_thread(factory.library.coordinates, asked, message.spelling)
+            return await self._data(message)
         except Refused:
             raise
         except StoreAway as away:
@@ -177,6 +201,23 @@ class Connection(WebSocketServerProtocol):
         except Exception as failed:
             log.failure("{name} could not be answered", name=message.name)
             raise Refused(4500, "an error inside the server; its log has the traceback") from failed
+
+    async def _data(self, message: Message) -> bytes | None:
+        if message.wrong is not None:
+            raise message.wrong
+        factory = self.factory
+        factory.counts.asked[message.name] += 1
+        match message.name:
+            case "ping":
+                return message.written
+            case "auth":
+                await self._authorize(message)
+                return b"{}"
+        self._may_read()
+        if message.name == "getGeoms":
+            return await factory.in_thread(factory.library.geoms, geoms_asked(message))
+        asked = coordinates_asked(message, factory.longest)
+        return await factory.in_thread(factory.library.coordinates, asked, message.spelling)
 
     async def _authorize(self, message: Message) -> None:
         token = token_of(message)
@@ -202,7 +243,14 @@ class Connection(WebSocketServerProtocol):
             self._heart.reset(HEARTBEAT)
 
     def _silent(self) -> None:
-        self.sendClose(CLIENT_GONE, f"no ping for {HEARTBEAT:g} seconds")
+        """Nothing was heard for so long; but a ping may wait behind so many questions that we do not listen."""
+        if not self._deaf:
+            self.sendClose(CLOSED, f"no ping for {HEARTBEAT:g} seconds")
+        elif self._takes:
+            self._takes = False
+            self._heart = self.factory.clock.callLater(HEARTBEAT, self._silent)
+        else:
+            self.cut_off()
 
 
 class Connections(WebSocketServerFactory):
@@ -211,22 +259,21 @@ class Connections(WebSocketServerFactory):
     protocol = Connection
     noisy = False
 
-    def __init__(self, library: Library, door: Door, node: str, longest: float, clock: Any = None) -> None:
+    def __init__(self, library: Library, door: Door, node: str, longest: float) -> None:
         from twisted.internet import reactor
         from twisted.python.threadpool import ThreadPool
 
         super().__init__()
         self.library, self.door, self.node, self.longest = library, door, node, longest
-        self.clock: Any = clock or reactor
+        self.clock: Any = reactor
         self.counts = Counts()
         self.open: set[Connection] = set()
         self._making = DeferredSemaphore(MAKING)
         self._pool = ThreadPool(0, MAKING, name="geom-answers")
+        # Who is gone without a word is found by the heartbeat.
         self.setProtocolOptions(
-            maxFramePayloadSize=MAX_FRAME,
-            maxMessagePayloadSize=MAX_FRAME,
-            autoPingInterval=PING_EVERY,
-            autoPingTimeout=PING_WITHIN,
+            maxFramePayloadSize=0,
+            maxMessagePayloadSize=0,
             openHandshakeTimeout=10,
             tcpNoDelay=True,
             # A frame that is no UTF-8 is answered like all that are no JSON.
@@ -245,16 +292,16 @@ class Connections(WebSocketServerFactory):
         return made
 
     def cut_slow(self) -> None:
-        """Cuts off those who do not read what they asked for, while too much waits to be sent."""
-        while sum(one.unsent for one in self.open) > MOST_UNSENT:
-            slowest = max(self.open, key=lambda one: one.unsent)
-            slowest.unsent = 0
-            self.counts.slow += 1
-            log.warn("a client at {peer} was cut off: it did not read its answers", peer=slowest.peer)
-            slowest.dropConnection(abort=True)
+        """Cuts off those who do not read what they asked for, while too much waits."""
+        while sum(one.held for one in self.open) > MOST_HELD:
+            max(self.open, key=lambda one: one.held).cut_off()
 
     def close(self) -> None:
         """Ends all connections."""
         for one in tuple(self.open):
-            one.sendClose(GOING, "the node ends")
-        self._pool.stop()
+            one.sendClose(CLOSED, "the node ends")
+
+    def end(self) -> None:
+        """Waits for the answers that are being made; to be called outside the reactor's thread."""
+        if self._pool.started:
+            self._pool.stop()

@@ -60,6 +60,10 @@ class Faces:
         self.connections.close()
         return self._face.close()
 
+    def end(self) -> None:
+        """Waits for the answers that are being made; to be called outside the reactor's thread."""
+        self.connections.end()
+
     def _health(self) -> Health:
         return Health(self._node.trouble(), {"connections": len(self.connections.open), "samples": self._node.shown})
 

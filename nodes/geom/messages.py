@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from math import isfinite
 from typing import Any, Literal
 
+import msgspec
 import orjson
 
 from sisock.errors import SisockError
@@ -18,7 +19,10 @@ Spelling = Literal["event", "plain"]
 NAMES = ("ping", "auth", "getGeoms", "getCoordinates")
 SECONDS = 25.0
 MAX_TEXT = 1000
-_ABSENT: Any = object()
+# Bytes of a message: a token has some thousands.
+MAX_MESSAGE = 65_536
+# Both spellings are objects, whose parts stay as they were written.
+_FORM = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|\+00:00)?")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,11 +41,23 @@ class Refused(SisockError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that came: its name, its data (absent where it had none) and how it was spelled."""
+    """A message that came: its name, its data as it was written (None where there was none), and how it was spelled.
+
+    One that was not understood has no name, and says why not.
+    """
 
     name: str
-    data: Any
+    written: bytes | None
     spelling: Spelling
+    wrong: Refused | None = None
+
+    @property
+    def data(self) -> Any:
+        """Its data, decoded; Refused if they cannot be."""
+        try:
+            return None if self.written is None else orjson.loads(self.written)
+        except ValueError:
+            raise Refused(4400, "the data are no JSON") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +78,49 @@ class CoordinatesAsked:
     end: int
 
 
-def spelling_of(payload: bytes) -> tuple[Any, Spelling]:
-    """The JSON of a frame and how it is spelled; what is no JSON is answered as the running clients spell."""
+def message_of(payload: bytes) -> Message:
+    """The message that a frame holds; what is none is answered as the running clients spell."""
+    spelling: Spelling = "event"
+    name: object
+    data: msgspec.Raw | None
     try:
-        told = orjson.loads(payload)
-    except ValueError:
-        raise Refused(4400, "the frame is no JSON") from None
-    if isinstance(told, dict) and "event" not in told and len(told) == 1:
-        return told, "plain"
-    return told, "event"
-
-
-def message_of(told: Any, spelling: Spelling) -> Message:
-    """The message that decoded JSON holds; Refused where it is none."""
-    if not isinstance(told, dict):
-        raise Refused(4400, 'a message is an object: {"event": NAME, "data": {...}} or {NAME: {...}}')
-    if spelling == "plain":
+        # Neither msgspec nor the client that a ping goes back to should meet what is no UTF-8.
+        payload.decode()
+        told = _FORM.decode(payload)
+    except msgspec.ValidationError:
+        return _wrong(spelling, 'a message is an object: {"event": NAME, "data": {...}} or {NAME: {...}}')
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _wrong(spelling, "the frame is no JSON")
+    if "event" not in told and len(told) == 1:
+        spelling = "plain"
         ((name, data),) = told.items()
     else:
-        name, data = told.get("event"), told.get("data", _ABSENT)
-    if name not in NAMES if isinstance(name, str) else True:
-        raise Refused(4400, f"a message is one of {', '.join(NAMES)}")
-    return Message(name, data, spelling)
+        name, data = _name(told.get("event")), told.get("data")
+    if not isinstance(name, str) or name not in NAMES:
+        return _wrong(spelling, f"a message is one of {', '.join(NAMES)}")
+    return Message(name, None if data is None else bytes(data), spelling)
 
 
-def has_data(message: Message) -> bool:
-    """Whether a message has data at all."""
-    return message.data is not _ABSENT
+def too_long(length: int) -> Message:
+    """What comes of a frame that is longer than any message."""
+    return _wrong("event", f"a message has at most {MAX_MESSAGE} bytes, this one {length}", 4413)
+
+
+def _wrong(spelling: Spelling, why: str, code: int = 4400) -> Message:
+    return Message("", None, spelling, Refused(code, why))
+
+
+def _name(told: msgspec.Raw | None) -> object:
+    try:
+        return None if told is None else orjson.loads(bytes(told))
+    except ValueError:
+        return None
 
 
 def token_of(message: Message) -> str:
     """The token of an auth message, raw or behind `Bearer `."""
-    told = message.data.get("Authorization") if isinstance(message.data, dict) else None
+    data = message.data
+    told = data.get("Authorization") if isinstance(data, dict) else None
     if not isinstance(told, str):
         raise Refused(4401, "Unauthorized")
     scheme, blank, rest = told.strip().partition(" ")
@@ -128,9 +155,10 @@ def coordinates_asked(message: Message, longest: float) -> CoordinatesAsked:
 
 
 def _object(message: Message) -> dict[str, Any]:
-    if not isinstance(message.data, dict):
+    data = message.data
+    if not isinstance(data, dict):
         raise Refused(4400, f"{message.name} takes an object")
-    return message.data
+    return data
 
 
 def _text(data: dict[str, Any], name: str) -> str:

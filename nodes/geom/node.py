@@ -66,6 +66,7 @@ class Geoms(DataNode):
 
         self._ended.set()
         blockingCallFromThread(reactor, self.faces.close)
+        self.faces.end()
         if self._looking.ident is not None:
             self._looking.join()
         self.library.close()

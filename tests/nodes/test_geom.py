@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.ssl import Certificate, optionsForClientTLS
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from sisock.certificates import Certificates
@@ -262,6 +263,29 @@ async def test_bad_requests_get_their_code_and_the_socket_stays(node, sample):
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_a_ping_holds_comes_back_as_it_was_written_and_what_is_too_long_is_told_so(node):
+    client = await connect(node.faces.address)
+    payloads = []
+    client.onMessage = lambda payload, _binary: payloads.append(payload)
+    deep = b"[" * 400 + b"]" * 400
+    for data in (deep, b"123456789012345678901234567890", b"1.0", b'{"a":1,"a":2}', b'"\\u00e4\\/"', b" [ 1 ] "):
+        client.sendMessage(b'{"ping":%b}' % data)
+        client.sendMessage(b'{"event":"ping","data":%b}' % data)
+        await until(lambda: len(payloads) >= 2)
+        assert payloads == [b'{"pong":%b}' % data.strip(), b'{"event":"pong","data":%b}' % data.strip()]
+        payloads.clear()
+    # Deeper than anybody decodes; longer than a message is, in one piece and in many: each is answered, and the socket lives.
+    client.sendMessage(b'{"ping":%b}' % (b"[" * 30_000 + b"]" * 30_000))
+    client.sendMessage(b'{"ping":"%b"}' % (b"." * 5_000_000))
+    client.sendMessage(b'{"ping":"%b"}' % (b"." * 100_000), fragmentSize=1000)
+    client.sendMessage(b'{"ping":"%b"}' % (b"." * 60_000), fragmentSize=1000)
+    await until(lambda: len(payloads) >= 4)
+    assert [json.loads(one)["data"]["code"] for one in payloads[:3]] == [4400, 4413, 4413]
+    assert json.loads(payloads[3]) == {"pong": "." * 60_000}
+    await leave(client)
+
+
+@pytest_twisted.ensureDeferred
 async def test_only_good_tokens_authorize(node):
     client = await connect(node.faces.address)
     public = KEYS["RS256"].public_key()
@@ -450,18 +474,57 @@ async def test_many_questions_are_answered_in_their_order_and_a_slow_reader_is_w
         asked = {"sample_id": sample, "device_id": "camera-1", "from": "2026-07-14T09:00:00", "seconds": 59}
         client.sendMessage(json.dumps({"getCoordinates": asked}).encode())
     (server,) = node.faces.connections.open
-    await until(lambda: server._full and server._paused)
-    assert sum(map(len, server._waiting)) < 200_000, "of 600 kB what is read ahead is a portion or two"
+    await until(lambda: server._full and server._deaf)
+    assert server._waiting_bytes < 400_000, "of 600 kB what is read ahead is a portion or two"
     client.transport.resumeProducing()
     await until(lambda: len(client.answers) >= 601, 30)
     assert [one["pong"][0] for one in client.answers[1::2]] == list(range(300))
     assert all(len(one["coordinates"]) == 8 for one in client.answers[2::2])
+    assert server.held == 0
     await leave(client)
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_asks_much_at_once_may_take_long_to_read_it_but_not_for_ever(node, sample):
+    clock = node.faces.connections.clock = Clock()
+    client = await connect(node.faces.address)
+    await client.ask({"auth": {"Authorization": token()}})
+    asked = {"sample_id": sample, "device_id": "camera-1", "from": "2026-07-14T09:00:00", "seconds": 59}
+    (server,) = node.faces.connections.open
+
+    async def much():
+        before = len(client.answers)
+        client.transport.pauseProducing()
+        for _ in range(100):
+            client.sendMessage(json.dumps({"getCoordinates": asked}).encode())
+        client.sendMessage(json.dumps({"ping": 1}).encode())
+        await until(lambda: server._full and server._deaf)
+        return before + 101
+
+    whole = await much()
+    clock.advance(100)
+    # Its pings are behind what it asked. It takes an answer now and then, so it is given time.
+    client.transport.resumeProducing()
+    await until(lambda: server._takes)
+    client.transport.pauseProducing()
+    clock.advance(30)
+    client.transport.resumeProducing()
+    await until(lambda: len(client.answers) >= whole)
+    # A ping that was heard begins the time anew; after it, nothing more is taken.
+    await much()
+    clock.advance(119)
+    assert node.faces.connections.open
+    for _ in range(3):
+        # What the sockets between us take counts, too.
+        clock.advance(120)
+    await until(lambda: not node.faces.connections.open)
+    assert node.faces.connections.counts.slow == 1
+    client.transport.abortConnection()
+
+
+@pytest_twisted.ensureDeferred
 async def test_who_does_not_read_is_cut_off_when_too_much_waits(node, sample, monkeypatch):
-    monkeypatch.setattr(connections, "MOST_UNSENT", 1_000)
+    monkeypatch.setattr(connections, "MOST_HELD", 1_000)
     stalled, other = await connect(node.faces.address), await connect(node.faces.address)
     for client in (stalled, other):
         await client.ask({"auth": {"Authorization": token()}})
