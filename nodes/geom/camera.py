@@ -1,12 +1,13 @@
 """Cameras: the projection of points in a room to pixels, as OpenCV models it.
 
 The model is that of OpenCV's documentation, "Camera Calibration and 3D Reconstruction": a rotation and a translation into the
-camera's frame, division by the depth, radial and tangential distortion (k1, k2, p1, p2[, k3[, k4, k5, k6[, s1, s2, s3, s4]]]),
-the camera matrix.
+camera's frame, division by the depth, radial and tangential distortion, that of a thin prism and of a tilted sensor (k1, k2,
+p1, p2[, k3[, k4, k5, k6[, s1, s2, s3, s4[, tx, ty]]]]), the camera matrix.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from sisock.errors import InvalidArgument
 from sisock.nodes.geom.shapes import Pixels
 
-_COEFFICIENTS = (0, 4, 5, 8, 12)
+_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,18 +42,20 @@ class Camera:
         if missing:
             raise InvalidArgument(f"a camera lacks {', '.join(missing)}; it has {', '.join(sorted(known))}")
         device = told["device_id"]
+        if isinstance(device, int) and not isinstance(device, bool):
+            device = str(device)
         if not isinstance(device, str) or not 1 <= len(device) <= 100 or not device.isprintable():
             raise InvalidArgument("a camera's device_id is a text of 1 to 100 characters")
-        size = told["width"], told["height"]
-        if not all(isinstance(one, (int, float)) and not isinstance(one, bool) and 1 <= one <= 100_000 for one in size):
+        size = [_numbers(device, name, told[name], 1).item() for name in ("width", "height")]
+        if not all(1 <= one <= 100_000 and one == int(one) for one in size):
             raise InvalidArgument(f"camera {device}: width and height are whole numbers of pixels")
         coefficients = _numbers(device, "dist_coeffs", told.get("dist_coeffs") or [])
         if len(coefficients) not in _COEFFICIENTS:
-            raise InvalidArgument(f"camera {device}: dist_coeffs are 0, 4, 5, 8 or 12 numbers, not {len(coefficients)}")
+            raise InvalidArgument(f"camera {device}: dist_coeffs are 0, 4, 5, 8, 12 or 14 numbers, not {len(coefficients)}")
         return cls(
             device,
             _numbers(device, "camera_matrix", told["camera_matrix"], 9).reshape(3, 3),
-            np.concatenate([coefficients, np.zeros(12 - len(coefficients))]),
+            np.concatenate([coefficients, np.zeros(14 - len(coefficients))]),
             _numbers(device, "rvec", told["rvec"], 3),
             _numbers(device, "tvec", told["tvec"], 3),
             int(size[0]),
@@ -84,7 +87,7 @@ class Camera:
         return pixels
 
     def _distorted(self, x: Pixels, y: Pixels) -> tuple[Pixels, Pixels]:
-        k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = self.dist_coeffs.tolist()
+        k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tilt_x, tilt_y = self.dist_coeffs.tolist()
         if not self.dist_coeffs.any():
             return x, y
         xx, yy, xy = x * x, y * y, x * y
@@ -97,6 +100,10 @@ class Camera:
         if s1 or s2 or s3 or s4:
             bent_x += r2 * (s1 + r2 * s2)
             bent_y += r2 * (s3 + r2 * s4)
+        if tilt_x or tilt_y:
+            (a, b, c), (d, e, f), (g, h, i) = tilted(tilt_x, tilt_y).tolist()
+            scale = 1 / (g * bent_x + h * bent_y + i)
+            bent_x, bent_y = (a * bent_x + b * bent_y + c) * scale, (d * bent_x + e * bent_y + f) * scale
         return bent_x, bent_y
 
     def seen(self, points: npt.NDArray[np.float64]) -> Pixels:
@@ -137,8 +144,21 @@ def rotation(rvec: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return turned
 
 
+def tilted(x: float, y: float) -> npt.NDArray[np.float64]:
+    """What a sensor that is tilted by these angles does to the plane of the picture, as OpenCV's documentation has it."""
+    about_x = np.array([[1, 0, 0], [0, np.cos(x), np.sin(x)], [0, -np.sin(x), np.cos(x)]])
+    about_y = np.array([[np.cos(y), 0, -np.sin(y)], [0, 1, 0], [np.sin(y), 0, np.cos(y)]])
+    turned = about_y @ about_x
+    flattened = np.array([[turned[2, 2], 0, -turned[0, 2]], [0, turned[2, 2], -turned[1, 2]], [0, 0, 1]])
+    plane: npt.NDArray[np.float64] = flattened @ turned
+    return plane
+
+
 def _numbers(device: str, name: str, told: Any, count: int | None = None) -> npt.NDArray[np.float64]:
     try:
+        if isinstance(told, str):
+            # Of a CSV file: as JSON has them, or with blanks between.
+            told = [float(one) for one in re.split(r"[\s,;\[\]]+", told) if one]
         flat = np.asarray(told, np.float64).reshape(-1)
     except (TypeError, ValueError):
         raise InvalidArgument(f"camera {device}: {name} holds what is no number") from None

@@ -30,7 +30,7 @@ def opencv(camera, points, coefficients):
 
 @given(
     rvec=st.tuples(*[st.floats(-4, 4)] * 3),
-    coefficients=st.sampled_from([0, 4, 5, 8, 12]).flatmap(lambda n: st.lists(small, min_size=n, max_size=n)),
+    coefficients=st.sampled_from([0, 4, 5, 8, 12, 14]).flatmap(lambda n: st.lists(small, min_size=n, max_size=n)),
     points=st.lists(st.tuples(number, number, number), min_size=1, max_size=20),
     tvec=st.tuples(number, number, st.floats(4, 20)),
 )
@@ -90,12 +90,24 @@ def test_rotations_are_opencvs_and_go_both_ways(rvec):
         ({"dist_coeffs": [1, 2, 3]}, "dist_coeffs"),
         ({"width": 0}, "width"),
         ({"device_id": ""}, "device_id"),
-        ({"device_id": 5}, "device_id"),
+        ({"device_id": 1.5}, "device_id"),
+        ({"device_id": True}, "device_id"),
+        ({"height": 1.5}, "height"),
+        ({"height": "tall"}, "height"),
     ],
 )
 def test_a_camera_that_is_none_is_refused(more, said):
     with pytest.raises(InvalidArgument, match=said):
         Camera.of({**TOLD, **more})
+
+
+def test_a_camera_of_texts_is_that_of_numbers():
+    texts = {**TOLD, "camera_matrix": "760.5 0 648.25; 0 755.25 480.75; 0 0 1", "rvec": "[0.1, -0.2, 0.3]", "tvec": "0.1,0.2,6"}
+    one, other = Camera.of({**texts, "width": "1296", "height": "972.0", "dist_coeffs": ""}), Camera.of(TOLD)
+    at = np.array([[0.5, 0.25, 1.0]])
+    assert np.array_equal(one.seen(at), other.seen(at))
+    assert (one.width, one.height) == (1296, 972)
+    assert Camera.of({**TOLD, "device_id": 5}).device_id == "5"
 
 
 def test_cameras_have_all_they_need_and_names_of_their_own():

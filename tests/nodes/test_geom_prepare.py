@@ -117,6 +117,30 @@ def test_sources_read_all_kinds_of_files_alike(inputs, tmp_path):
             assert np.allclose(again[device], collection, atol=1e-6, equal_nan=True), ending
 
 
+def test_what_a_column_holds_is_not_guessed_from_its_first_rows(tmp_path):
+    (tmp_path / "cameras.csv").write_text(
+        "device_id,width,height,camera_matrix,rvec,tvec,note\n"
+        '01,1280,960,"[[700, 0, 640], [0, 700, 480], [0, 0, 1]]",0 0 0,0 0 5,\n'
+    )
+    (tmp_path / "objects.csv").write_text("object_id,object_name\n007,Ada\n")
+    # For megabytes whole numbers and empty notes; then fractions, and texts.
+    rows = [f"{START // 1_000_000 + n // 1000},007,1,1,,\n" for n in range(300_000)]
+    rows += [f"{START / 1e6 + 300 + n / 10},007,1.5,1,0.5,lost\n" for n in range(10)]
+    (tmp_path / "positions.csv").write_text("timestamp,object_id,x,y,z,note\n" + "".join(rows))
+    shapes = cuwb(Task(tmp_path, frames(301)))
+    assert set(shapes.sizes) == {"01"}
+    assert [geom.object_name for geom in shapes.geoms] == ["Ada", "Ada"]
+    seen = shapes.collect(0, 3010)["01"][:, 0]
+    assert np.isnan(seen[:3000]).all(), "without z it is nowhere"
+    assert np.allclose(seen[3000:], [640 + 700 * 1.5 / 5.5, 480 + 700 / 5.5])
+    (tmp_path / "positions.csv").unlink()
+    lines = [{"timestamp": "2026-07-14 09:00:00+00", "object_id": 7}, {"timestamp": "2026-07-14 09:00:00.2+00", "object_id": 7}]
+    lines += [{"timestamp": f"2026-07-14 11:00:0{n}+02:00", "object_id": 7, "x": n, "y": 1, "z": 0.5} for n in range(1, 4)]
+    (tmp_path / "positions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    seen = cuwb(Task(tmp_path, frames(4))).collect(0, 40)["01"][:, 0]
+    assert np.isfinite(seen[:, 0]).nonzero()[0].tolist() == list(range(10, 31)), "a name that the first rows lack"
+
+
 def test_positions_lie_on_a_line_between_reports_that_are_not_far_apart(tmp_path):
     (tmp_path / "cameras.json").write_bytes(Path(__file__).with_name("geom_camera.json").read_bytes())
     at = START / 1e6
@@ -243,13 +267,15 @@ def test_bad_inputs_are_told_by_file_and_reason(samples, inputs, tmp_path):
         ("positions.csv", None, "missing"),
         ("cameras.json", "[", "cannot be read"),
         ("cameras.json", "{}", "no list"),
+        ("positions.csv", "", "no column|cannot be read"),
+        ("positions.csv", head + '"', "cannot be read|no timestamp|no object_id"),
         ("cameras.json", "[]", "no camera"),
         ("cameras.json", '[{"device_id": "c"}]', "lacks"),
         ("objects.json", '[{"object_id": 1}, {"object_id": 1}]', "twice"),
         ("positions.csv", f"timestamp,object_id,x,y\n{START / 1e6},a,0,0\n", "no column z"),
         ("positions.csv", head + f"{START / 1e6 + 2},a,0,0,0\n{START / 1e6},a,0,0,0\n", "ascend"),
         ("positions.csv", head + "yesterday,a,0,0,0\n", "timestamp"),
-        ("positions.csv", head + f"{START / 1e6},a,left,0,0\n", "no number"),
+        ("positions.csv", head + f"{START / 1e6},a,left,0,0\n", "invalid value 'left'"),
         ("positions.csv", head + f"{START / 1e6 - 1e6},a,0,0,0\n", "nothing to draw"),
         ("positions.parquet", "no parquet", "more than once"),
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from sisock.errors import SisockError
 from sisock.times import MICROS, Micros
@@ -60,21 +63,40 @@ def find_optional(folder: Path, name: str) -> Path | None:
 
 
 def records(path: Path) -> list[dict[str, Any]]:
-    """A small file as a list of dicts; columns that no row fills are left out."""
+    """A small file as a list of dicts; what a row leaves empty is left out. The values of a CSV file are texts."""
     try:
-        if path.suffix == ".json":
-            import orjson
-
-            told = orjson.loads(path.read_bytes()) if path.stat().st_size <= MAX_JSON else None
-            if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
-                raise InputError(f"{path} is no list of objects")
-            return told
-        listed = [row for batch in _batches(path) for row in batch.to_pylist()]
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read: {error}") from error
+        listed = (
+            _listed(path) if path.suffix != ".parquet" else [row for one in _parquet(path, None) for row in one.to_pylist()]
+        )
+    except (OSError, ValueError, csv.Error) as error:
+        raise _unreadable(path, error) from error
     return [{name: value for name, value in row.items() if value is not None} for row in listed]
+
+
+def _listed(path: Path) -> list[dict[str, Any]]:
+    match path.suffix:
+        case ".csv":
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                return [
+                    {name: value or None for name, value in row.items() if name is not None} for row in csv.DictReader(file)
+                ]
+        case ".jsonl":
+            with path.open("rb") as lines:
+                return _objects(path, [orjson.loads(line) for line in lines if line.strip()])
+        case _:
+            if path.stat().st_size > MAX_JSON:
+                raise InputError(f"{path} is too long for one list, which is read whole: write an object a line, into a .jsonl")
+            return _objects(path, orjson.loads(path.read_bytes()))
+
+
+def _objects(path: Path, told: Any) -> list[dict[str, Any]]:
+    if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
+        raise InputError(f"{path} is no list of objects" if path.suffix == ".json" else f"{path}: a line is no object")
+    return told
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return error if isinstance(error, InputError) else InputError(f"{path} cannot be read: {error}")
 
 
 def rows_of(path: Path, numbers: Sequence[str], texts: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Rows]:
@@ -83,7 +105,7 @@ def rows_of(path: Path, numbers: Sequence[str], texts: Sequence[str], optional: 
     `optional` columns are numbers (or, if they are among the texts, texts) that may be missing.
     """
     last = None
-    for batch in _located(path):
+    for batch in _located(path, {"timestamp": False, **dict.fromkeys(numbers, True), **dict.fromkeys(texts, False)}):
         missing = {"timestamp", *numbers, *texts} - set(optional) - set(batch.schema.names)
         if missing:
             raise InputError(f"{path} has no column {', '.join(sorted(missing))}")
@@ -98,52 +120,73 @@ def rows_of(path: Path, numbers: Sequence[str], texts: Sequence[str], optional: 
         yield Rows(t, columns)
 
 
-def _located(path: Path) -> Iterator[pa.RecordBatch]:
+def _located(path: Path, wanted: Mapping[str, bool]) -> Iterator[pa.RecordBatch]:
     try:
-        yield from _batches(path)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read: {error}") from error
+        match path.suffix:
+            case ".parquet":
+                yield from _parquet(path, list(wanted))
+            case ".csv":
+                yield from _csv(path, wanted)
+            case ".jsonl":
+                yield from _lines(path, list(wanted))
+            case _:
+                yield from _columns(_listed(path), list(wanted))
+    except (OSError, ValueError, csv.Error) as error:
+        raise _unreadable(path, error) from error
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+def _parquet(path: Path, wanted: list[str] | None) -> Iterator[pa.RecordBatch]:
+    from pyarrow import parquet
+
+    # A reader holds what it read ahead until it is closed: so none is read ahead, and each group has a reader's turn.
+    with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+        there = None if wanted is None else [name for name in wanted if name in file.schema_arrow.names]
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(BATCH, row_groups=[group], columns=there, use_threads=False)
+
+
+def _csv(path: Path, wanted: Mapping[str, bool]) -> Iterator[pa.RecordBatch]:
+    """A CSV file. What a column holds is said and not guessed: its first portion may look like integers, or be empty."""
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import csv as arrow
 
-    match path.suffix:
-        case ".parquet":
-            # A reader holds what it read ahead until it is closed: so none is read ahead, and each group has a reader's turn.
-            with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-                for group in range(file.num_row_groups):
-                    yield from file.iter_batches(BATCH, row_groups=[group], use_threads=False)
-        case ".csv":
-            options = csv.ReadOptions(block_size=4 << 20)
-            with csv.open_csv(path, read_options=options) as reader:
-                yield from reader
-        case ".jsonl":
-            import orjson
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        there = [name for name in next(csv.reader(file), []) if name in wanted]
+    convert = arrow.ConvertOptions(
+        column_types={name: pa.float64() if wanted[name] else pa.string() for name in there},
+        include_columns=there,
+        null_values=["", "NULL", "null", "NaN", "nan"],
+        strings_can_be_null=True,
+    )
+    with arrow.open_csv(path, read_options=arrow.ReadOptions(block_size=4 << 20), convert_options=convert) as reader:
+        yield from reader
 
-            with path.open("rb") as lines:
-                while some := list(islice(lines, BATCH)):
-                    told = [orjson.loads(line) for line in some if line.strip()]
-                    yield from pa.Table.from_pylist(told).combine_chunks().to_batches()
-        case _:
-            yield from pa.Table.from_pylist(records(path)).combine_chunks().to_batches()
+
+def _lines(path: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+    with path.open("rb") as lines:
+        while some := list(islice(lines, BATCH)):
+            yield from _columns(_objects(path, [orjson.loads(line) for line in some if line.strip()]), wanted)
+
+
+def _columns(rows: list[dict[str, Any]], wanted: list[str]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    # A name may be missing in any row.
+    there = [name for name in wanted if any(name in row for row in rows)]
+    if rows:
+        yield pa.RecordBatch.from_arrays([pa.array([row.get(name) for row in rows]) for name in there], there)
 
 
 def _times(path: Path, column: pa.Array) -> Micros:
     """Microseconds of UNIX seconds, or of ISO times, which are in UTC unless they name a zone."""
     import pyarrow as pa
-    from pyarrow import compute
 
     if column.null_count:
         raise InputError(f"{path}: a row has no timestamp")
     kind = column.type
     try:
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            zone = compute.any(compute.match_substring_regex(column, r"(Z|[+-]\d\d:?\d\d)$")).as_py()
-            column = column.cast(pa.timestamp("us", "UTC" if zone else None))
+            column = _of_texts(column)
             kind = column.type
         if pa.types.is_timestamp(kind):
             micros: Micros = (
@@ -157,6 +200,16 @@ def _times(path: Path, column: pa.Array) -> Micros:
         raise InputError(f"{path}: a timestamp is no time in UNIX seconds")
     found: Micros = np.rint(seconds * MICROS).astype(np.int64)
     return found
+
+
+def _of_texts(column: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    from pyarrow import compute
+
+    with suppress(pa.ArrowInvalid):
+        return column.cast(pa.float64())
+    zone = compute.any(compute.match_substring_regex(column, r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$")).as_py()
+    return column.cast(pa.timestamp("us", "UTC" if zone else None))
 
 
 def _numbers(path: Path, name: str, column: pa.Array) -> npt.NDArray[np.float64]:
