@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sisock.nodes.geom.camera import Camera, cameras
 from sisock.nodes.geom.shapes import Frames
+from sisock.nodes.geom.sources.files import ENDINGS
 from sisock.nodes.geom.sources.pose import KEYPOINTS
 from sisock.times import MICROS, Micros
 
@@ -23,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 
 ROOM = (12.0, 9.0, 3.0)
 SIZE = (1296, 972)
+# What the file of each source's rows is called.
+INPUTS = {"cuwb": "positions", "pose": "keypoints", "detection": "boxes"}
 # Seconds that are made together.
 TOGETHER = 600
 NAMES = (
@@ -170,8 +173,11 @@ class Day:
             at += TOGETHER
 
 
-def write(day: Day, folder: Path, source: str, ending: str, told: Callable[[float], None] = lambda _: None) -> int:
-    """Writes the files of a source; answers how many rows. `told` hears how many seconds of the day are written."""
+def write(day: Day, folder: Path, source: str, ending: str, told: Callable[[float], None] = lambda _: None) -> tuple[Path, int]:
+    """Writes the files of a source, over those that were; answers where its rows are, and how many.
+
+    `told` hears how many seconds of the day are written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     room = day.room
     listed = [
@@ -190,15 +196,18 @@ def write(day: Day, folder: Path, source: str, ending: str, told: Callable[[floa
     (folder / "cameras.json").write_text(json.dumps(listed, indent=1) + "\n")
     objects = [{"object_id": one.id, "object_type": one.type, "object_name": one.name} for one in [*room.people, *room.trays]]
     (folder / "objects.json").write_text(json.dumps(objects, indent=1) + "\n")
-    name, make = {"cuwb": ("positions", _positions), "pose": ("keypoints", _keypoints), "detection": ("boxes", _boxes)}[source]
+    name = INPUTS[source]
+    make = {"cuwb": _positions, "pose": _keypoints, "detection": _boxes}[source]
     rows = 0
     part = folder / f"{name}.part"
     with _Writer(part, ending) as writer:
         for low, high in day.spans:
             rows += writer.write(make(day, low, high))
             told(high)
-    part.rename(folder / (name + ending))
-    return rows
+    for other in ENDINGS:
+        # One of another kind, of before, would be a second file of the name.
+        (folder / (name + other)).unlink(missing_ok=True)
+    return part.rename(folder / (name + ending)), rows
 
 
 def _positions(day: Day, low: float, high: float) -> dict[str, Any]:

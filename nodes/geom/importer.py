@@ -12,34 +12,34 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sisock.blocks import Block, Column
-from sisock.nodes.geom.keeping import FARTHEST, SCALE, Plan, Sample, Samples
+from sisock.nodes.geom.dump import Rejected, Track, blocks, portions
+from sisock.nodes.geom.keeping import Plan, Sample, Samples
 from sisock.nodes.geom.shapes import TYPES, Geom
 from sisock.nodes.geom.sources.files import InputError
 from sisock.store.store import NodeHistory
 from sisock.times import MICROS
 
-# Rows of coordinates that are read and committed together.
-TOGETHER = 100_000
-MAX_WRONG = 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ABOUT = ("source_id", "source_name", "inference_id", "inference_name", "inference_model", "inference_version")
 
 
 @dataclass
 class Brought:
-    """What was imported: numbers of samples, rows of coordinates, samples that were there, and lines that were wrong."""
+    """What was imported.
+
+    `samples` are the numbers of those that are new, `there` of those that were there, `empty` of those that the dump has no
+    coordinates of, which are left out. `wrong` rows were no coordinates; of some, `reasons` say why.
+    """
 
     samples: list[int] = field(default_factory=list)
     there: list[int] = field(default_factory=list)
+    empty: list[int] = field(default_factory=list)
     rows: int = 0
-    wrong: list[str] = field(default_factory=list)
+    wrong: int = 0
+    reasons: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -48,44 +48,66 @@ class _Open:
 
     sample: Sample
     history: NodeHistory
+    geoms: list[int] = field(default_factory=list)
     devices: set[str] = field(default_factory=set)
 
 
 def bring(samples: Samples, folder: Path, told: Callable[[int, int], None] = lambda _done, _all: None) -> Brought:
-    """Imports what is finished in a dump; whatever stops it, nothing of it stays. InputError says which file lacks what."""
+    """Imports what is finished in a dump; whatever stops it, nothing of it stays. InputError says which file lacks what.
+
+    `told` hears how many bytes of the coordinates are read, of how many.
+    """
     samples.sweep()
     brought = Brought()
-    size = (folder / "coordinates.csv").stat().st_size if (folder / "coordinates.csv").exists() else 0
     geoms = _geoms(folder / "geoms.csv")
     opened: dict[int, _Open] = {}
     owner: dict[int, int] = {}
     try:
         for row in _rows(folder / "samples.csv", ("id", "start_time", "end_time", "environment_id", "status")):
-            number = int(row["id"])
             if row["status"] != "success":
                 continue
-            if samples.get(number) is not None:
+            plan = _plan(row)
+            number = plan.id or 0
+            before = samples.get(number)
+            if before is not None:
+                if (before.environment_id, before.start_time, before.end_time) != (plan.environment_id, plan.start, plan.end):
+                    raise InputError(_taken(f"sample {number}", number))
                 brought.there.append(number)
                 continue
-            opened[number] = _begin(samples, row)
-        for number, one in opened.items():
             mine = geoms.get(number, [])
-            for kept in samples.add(one.sample, [geom for _, geom in mine], [id_ for id_, _ in mine]):
+            for geom, other in samples.owners([id_ for id_, _ in mine]).items():
+                raise InputError(_taken(f"geom {geom} of sample {number}", other))
+            sample = samples.begin(plan)
+            one = opened[number] = _Open(sample, samples.store.node(sample.history))
+            for kept in samples.add(sample, [geom for _, geom in mine], [id_ for id_, _ in mine]):
                 owner[kept.id] = number
-        points = _coordinates(folder / "coordinates.csv", opened, owner, brought, lambda done: told(done, size))
+                one.geoms.append(kept.id)
+        points = _coordinates(folder / "coordinates.csv", opened, owner, brought, told)
         for number, one in opened.items():
+            if not one.devices:
+                one.history.release()
+                samples.forget(number)
+                brought.empty.append(number)
+                continue
             for device in one.devices:
                 one.history.compact(device).result()
-            samples.settle(one.sample, sorted(one.devices), {id_: points.get(id_, 0) for id_, _ in geoms.get(number, [])})
+            samples.settle(one.sample, sorted(one.devices), {id_: points.get(id_, 0) for id_ in one.geoms})
             one.history.release()
             samples.finish(one.sample)
             brought.samples.append(number)
     except BaseException:
         for number in opened:
-            if number not in brought.samples:
+            if number not in brought.samples and number not in brought.empty:
                 samples.forget(number)
         raise
     return brought
+
+
+def _taken(what: str, other: int) -> str:
+    return (
+        f"{what} of the dump has the number of another that is here, in sample {other}. Import into a store of its own "
+        f"(--store), or first make room by `sisock geom forget {other}`."
+    )
 
 
 def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
@@ -95,23 +117,26 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
             missing = set(needed) - set(lines.fieldnames or ())
             if missing:
                 raise InputError(f"{path} has no column {', '.join(sorted(missing))}")
-            yield from lines
+            for row in lines:
+                if any(row[name] is None for name in needed):
+                    raise InputError(f"{path}, line {lines.line_num}: the row is too short")
+                yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
-def _begin(samples: Samples, row: dict[str, str]) -> _Open:
+def _plan(row: dict[str, str]) -> Plan:
     try:
-        start, end = _moment(row["start_time"]), _moment(row["end_time"])
+        number, start, end = int(row["id"]), _moment(row["start_time"]), _moment(row["end_time"])
         rate = float(row.get("frames_per_second") or 10)
         frames = int(row.get("num_frames") or round((end - start) / MICROS * rate))
         size = int(row.get("frame_width") or 0), int(row.get("frame_height") or 0)
-    except ValueError as error:
-        raise InputError(f"samples.csv: sample {row['id']}: {error}") from None
+        if not (0 <= number < 2**63 and 0 < rate < 1e6 and 0 <= frames < 2**63):
+            raise ValueError("a number is out of range")
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"samples.csv: sample {row['id']!r:.40}: {error}") from None
     about = {name: row.get(name) or None for name in _ABOUT}
-    plan = Plan(row["environment_id"], start, end, rate, frames, size, row.get("source_type") or "", [], about, int(row["id"]))
-    sample = samples.begin(plan)
-    return _Open(sample, samples.store.node(sample.history))
+    return Plan(row["environment_id"], start, end, rate, frames, size, row.get("source_type") or "", [], about, number)
 
 
 def _geoms(path: Path) -> dict[int, list[tuple[int, Geom]]]:
@@ -120,81 +145,47 @@ def _geoms(path: Path) -> dict[int, list[tuple[int, Geom]]]:
     for row in _rows(path, ("id", "uuid", "attributes", "type", "sample_id")):
         try:
             attributes = json.loads(row["attributes"] or "{}")
+            if not isinstance(attributes, dict):
+                raise InputError(f"{path}: the attributes of geom {row['id']!r:.40} are no object")
             kind = next(one for one in TYPES if one == row["type"])
             told = (row.get("object_id") or "", row.get("object_type") or "", row.get("object_name") or "")
             geom = Geom(row["uuid"], kind, (), attributes, *told)
             found.setdefault(int(row["sample_id"]), []).append((int(row["id"]), geom))
-        except (ValueError, StopIteration) as error:
+        except InputError:
+            raise
+        except (ValueError, StopIteration, RecursionError) as error:
             raise InputError(f"{path}: the geom {row['id']!r:.40} is not understood: {error}") from None
     return found
 
 
 def _coordinates(
-    path: Path, opened: dict[int, _Open], owner: dict[int, int], brought: Brought, told: Callable[[int], None]
+    path: Path, opened: dict[int, _Open], owner: dict[int, int], brought: Brought, told: Callable[[int, int], None]
 ) -> dict[int, int]:
     """Keeps the coordinates; answers how many points each geom has."""
     points: dict[int, int] = {}
-    read = 0
-    lines = enumerate(_rows(path, ("time", "device_id", "geom_id", "coordinates")), 2)
-    while some := list(islice(lines, TOGETHER)):
-        parts: dict[tuple[int, str], dict[int, dict[int, list[float]]]] = {}
-        for line, row in some:
-            read += sum(map(len, filter(None, row.values()))) + 4
-            try:
-                geom, t, values = int(row["geom_id"]), _moment(row["time"]), _numbers(row["coordinates"])
-                if geom not in owner:
-                    continue
-                points[geom] = max(points.get(geom, 0), len(values) // 2)
-                device = row["device_id"]
-                parts.setdefault((owner[geom], device), {}).setdefault(geom, {})[t] = values
-                opened[owner[geom]].devices.add(device)
-                brought.rows += 1
-            except (ValueError, TypeError) as error:
-                if len(brought.wrong) < MAX_WRONG:
-                    brought.wrong.append(f"{path}, line {line}: {error}")
-        kept: list[Future[Any]] = [
-            opened[number].history.append(device, block, correct=True)
-            for (number, device), geoms in parts.items()
-            for block in _blocks(geoms)
-        ]
-        for one in kept:
-            one.result()
-        told(read)
+    rejected = Rejected()
+    for portion in portions(path, set(owner), rejected):
+        brought.rows += portion.rows
+        kept: list[Future[Any]] = []
+        for device, part in portion.devices.items():
+            for number, tracks in _by_sample(part, owner).items():
+                one = opened[number]
+                one.devices.add(device)
+                for geom, track in tracks.items():
+                    points[geom] = max(points.get(geom, 0), track.values.shape[1] // 2)
+                kept += [one.history.append(device, block, correct=True) for block in blocks(tracks)]
+        for future in kept:
+            future.result()
+        told(portion.read, portion.size)
+    brought.wrong, brought.reasons = rejected.count, rejected.reasons
     return points
 
 
-def _blocks(geoms: dict[int, dict[int, list[float]]]) -> Iterator[Block]:
-    """Blocks of the geoms of a device that have the same times."""
-    alike: dict[tuple[int, ...], list[int]] = {}
-    for geom, rows in geoms.items():
-        alike.setdefault(tuple(sorted(rows)), []).append(geom)
-    for times, some in alike.items():
-        columns: dict[str, Column] = {}
-        for geom in some:
-            listed = [geoms[geom][t] for t in times]
-            count = max(map(len, listed))
-            matrix = np.array([row + [np.nan] * (count - len(row)) for row in listed], np.float64) * SCALE
-            there = np.abs(np.rint(matrix)) < FARTHEST
-            whole = np.rint(np.where(there, matrix, 0)).astype(np.int64)
-            for place in range(count):
-                name = f"{geom}.{'xy'[place % 2]}{place // 2}"
-                columns[name] = Column(
-                    np.ascontiguousarray(whole[:, place]), None if there[:, place].all() else there[:, place]
-                )
-        yield Block(np.array(times, np.int64), columns)
-
-
-def _numbers(text: str) -> list[float]:
-    """PostgreSQL's text of an array of numbers; a null is NaN."""
-    if not (text.startswith("{") and text.endswith("}")):
-        raise ValueError(f"{text!r:.40} is no array: {{1.5,NULL}}")
-    inner = text[1:-1]
-    values = (
-        [float("nan") if one.strip().upper() in ("NULL", "NAN") else float(one) for one in inner.split(",")] if inner else []
-    )
-    if len(values) % 2:
-        raise ValueError("coordinates are pairs of x and y")
-    return values
+def _by_sample(part: dict[int, Track], owner: dict[int, int]) -> dict[int, dict[int, Track]]:
+    found: dict[int, dict[int, Track]] = {}
+    for geom, track in part.items():
+        found.setdefault(owner[geom], {})[geom] = track
+    return found
 
 
 def _moment(text: str) -> int:

@@ -217,13 +217,14 @@ class Samples:
 
     def sweep(self) -> list[int]:
         """Deletes samples whose preparation ended without an end; answers their numbers."""
-        lost = [sample.id for sample in self.all("started") if not self._goes_on(sample)]
+        lost = [sample.id for sample in self.all("started") if not self.goes_on(sample)]
         for number in lost:
             with suppress(NoSample):
                 self.forget(number)
         return lost
 
-    def _goes_on(self, sample: Sample) -> bool:
+    def goes_on(self, sample: Sample) -> bool:
+        """Whether whoever prepares a sample still does."""
         host, _, pid = sample.holder.rpartition(" ")
         if not host:
             return False
@@ -278,6 +279,19 @@ class Samples:
             )
             for id_, uuid, kind, attributes, who, what, name, columns in rows
         ]
+
+    def owners(self, geoms: Sequence[int]) -> dict[int, int]:
+        """Which of these numbers geoms have that are here, and the samples that they belong to."""
+        found: dict[int, int] = {}
+        with self.store.database.reading() as tx:
+            for low in range(0, len(geoms), 500):
+                some = geoms[low : low + 500]
+                marks = ", ".join("?" * len(some))
+                found |= {
+                    int(geom): int(sample)
+                    for geom, sample in tx.rows(f"SELECT id, sample_id FROM geom_geoms WHERE id IN ({marks})", *some)  # noqa: S608
+                }
+        return found
 
     def reader(self, sample: Sample) -> NodeHistory | None:
         """The coordinates of a sample; None if it has none yet."""

@@ -76,7 +76,7 @@ def prepare(
         size=(max(widths), max(heights)),
         source_type=name,
         devices=list(shapes.sizes),
-        about={"source_name": str(task.folder), **shapes.about},
+        about={"source_name": task.folder.resolve().name, **shapes.about},
     )
     sample = samples.begin(plan)
     try:

@@ -12,6 +12,7 @@ from sisock.cli.options import settings
 from sisock.errors import SetupError, SisockError
 
 if TYPE_CHECKING:
+    from sisock.beside import Tables
     from sisock.store import NodeHistory, Store
 
 # Called with what is done, how much of it and how much there is.
@@ -19,8 +20,11 @@ Tell = Callable[[str, int, int], None]
 
 
 @contextmanager
-def opened(address: str | None, *, make: bool = False) -> Iterator[Store]:
-    """Opens the store at this address, or the settings'; SetupError if there is none and it is not to be made."""
+def opened(address: str | None, *, make: bool = False, tables: Tables | None = None) -> Iterator[Store]:
+    """Opens the store at this address, or the settings', and a node's `tables` in it.
+
+    SetupError if there is none and it is not to be made.
+    """
     from sisock.store import Store
 
     where = address or settings().store
@@ -30,7 +34,7 @@ def opened(address: str | None, *, make: bool = False) -> Iterator[Store]:
         if not make and not path.exists():
             raise SetupError(f"there is no store at {path}. Nodes make it when they run; --store names another.")
     try:
-        held = Store.open(where)
+        held = Store.open(where, tables=tables)
     except SisockError:
         # Some of them are OSErrors, too.
         raise

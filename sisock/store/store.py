@@ -141,8 +141,10 @@ class Store:
 
     def forget(self, name: str) -> None:
         """Deletes a node's history for good; what is written under its name later has a new epoch."""
+        # As whoever writes does it: so the blocks that are on their way come before, or find no lease any more.
+        lock = " FOR UPDATE" if self.database.engine == "postgresql" else ""
         with self.database.writing() as tx:
-            row = tx.one("SELECT id FROM nodes WHERE name = ?", name)
+            row = tx.one(f"SELECT id FROM nodes WHERE name = ?{lock}", name)
             if row is None:
                 raise UnknownNode(f"{name!r} has no history in this store")
             lines = "SELECT id FROM timelines WHERE node = ?"

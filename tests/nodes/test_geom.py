@@ -157,7 +157,7 @@ async def test_an_old_client_gets_shapes_in_both_spellings(node, sample, inputs)
         "frame_width": 1296,
         "frame_height": 972,
         "source_type": "cuwb",
-        "source_name": str(inputs),
+        "source_name": inputs.name,
     }
     shapes = listed["data"]["geoms"]
     assert [one["type"] for one in shapes] == ["Point2D", "Text2D"] * 4

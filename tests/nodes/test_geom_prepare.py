@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sisock.errors import InvalidArgument, SisockError
+from sisock.nodes.geom import dump
 from sisock.nodes.geom.generator import Day, Room, write
 from sisock.nodes.geom.importer import bring
 from sisock.nodes.geom.keeping import TABLES, NoSample, Samples
@@ -210,18 +211,28 @@ def test_what_a_library_knew_of_a_deleted_sample_is_gone(samples, inputs):
     library.close()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_seen_and_nothing_stays_of_one_that_was_stopped(tmp_path, inputs, how):
-    path = tmp_path / "history.db"
+TABLES_OF_SAMPLES = ("geom_samples", "geom_geoms", "chunks", "chunk_values", "pyramid", "blocks", "timelines")
+
+
+def rows_left(samples):
+    with samples.store.database.reading() as tx:
+        return {table: tx.known(f"SELECT count(*) FROM {table}")[0] for table in TABLES_OF_SAMPLES}
+
+
+def preparing(address, home, folder):
+    """A preparation in a process of its own."""
     command = [SISOCK, "geom", "prepare", "--environment", "lab", "--start", "2026-07-14T09:00", "--end", "2026-07-15T09:00"]
-    process = subprocess.Popen(
-        [*command, "--input", str(inputs("cuwb", 3600)), "--store", str(path), "--json"],
+    return subprocess.Popen(
+        [*command, "--input", str(folder), "--store", str(address), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "SISOCK_HOME": str(tmp_path)},
+        env={**os.environ, "SISOCK_HOME": str(home)},
     )
-    with Store.open(path, tables=TABLES) as store:
-        samples = Samples(store)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_nothing_is_seen_and_nothing_stays_of_one_that_was_stopped(address, samples, tmp_path, inputs, killed):
+    with preparing(address, tmp_path, inputs("cuwb", 3600)) as process:
         deadline = time.monotonic() + 30
         while not (found := samples.all()) or (reader := samples.reader(found[0])) is None or not reader.newest("camera-1"):
             assert process.poll() is None, process.stderr.read()
@@ -229,23 +240,43 @@ def test_nothing_is_seen_and_nothing_stays_of_one_that_was_stopped(tmp_path, inp
         assert samples.newest("lab", "2026-07-14") is None
         samples.sweep()
         assert len(samples.all()) == 1, "one that goes on is left alone"
-        process.send_signal(how)
-        process.wait(30)
+        asked = signal.SIGTERM if samples.store.database.engine == "postgresql" else signal.SIGINT
+        process.send_signal(signal.SIGKILL if killed else asked)
+        said, why = process.communicate(timeout=30)
         assert process.returncode != 0
-        assert process.stdout.read() == b""
-        if how == signal.SIGKILL:
-            assert len(samples.all()) == 1
-            prepare(samples, "lab", cuwb, "cuwb", Task(inputs("cuwb"), frames(10)))
-            assert [sample.status for sample in samples.all()] == ["success"]
-            assert len(store.nodes()) == 1
-        else:
-            assert samples.all() == []
-            assert store.nodes() == []
-            with store.database.reading() as tx:
-                for table in ("geom_geoms", "chunks", "chunk_values", "pyramid", "blocks", "timelines"):
-                    assert tx.known(f"SELECT count(*) FROM {table}") == (0,), table
-    process.stdout.close()
-    process.stderr.close()
+        assert said == b""
+    if killed:
+        (lost,) = samples.all()
+        assert lost.status == "started"
+        number = prepare(samples, "lab", cuwb, "cuwb", Task(inputs("cuwb"), frames(10))).sample
+        assert [(sample.id, sample.status) for sample in samples.all()] == [(number, "success")]
+        samples.forget(number)
+    else:
+        assert b"nothing of the sample is kept" in why
+        assert b"Traceback" not in why
+    assert samples.store.nodes() == []
+    assert set(rows_left(samples).values()) == {0}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_whenever_it_is_stopped_nothing_stays(address, samples, tmp_path, inputs):
+    chance = np.random.default_rng(0)
+    for n in range(24):
+        how = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[n % 3]
+        with preparing(address, tmp_path, inputs("cuwb", 3600)) as process:
+            # Before it begins, while it does, and when it is nearly done.
+            time.sleep(chance.uniform(0.3, 6))
+            process.send_signal(how)
+            if chance.random() < 0.5 and how != signal.SIGKILL:
+                time.sleep(chance.uniform(0, 0.3))
+                process.send_signal(how)
+            said, _ = process.communicate(timeout=30)
+        samples.sweep()
+        for sample in samples.all("success"):
+            assert said, "what is there was told"
+            samples.forget(sample.id)
+        assert set(rows_left(samples).values()) == {0}, (n, how)
 
 
 def test_bad_inputs_are_told_by_file_and_reason(samples, inputs, tmp_path):
@@ -338,7 +369,8 @@ def test_the_old_database_is_brought_over_with_its_numbers(samples, tmp_path):
     brought = bring(samples, tmp_path)
     assert brought.samples == [71]
     assert brought.rows == 120
-    assert ["pairs of x and y" in brought.wrong[0], "no array" in brought.wrong[1]] == [True, True]
+    assert brought.wrong == 2
+    assert ["pairs of x and y" in brought.reasons[0], "no array" in brought.reasons[1]] == [True, True]
     sample = samples.newest("lab", "2026-07-14")
     assert (sample.id, sample.devices, sample.num_frames) == (71, ("cam-a", "cam-b"), 324_000)
     start = sample.start_time
@@ -365,6 +397,65 @@ def test_the_old_database_is_brought_over_with_its_numbers(samples, tmp_path):
 
 def _dot(low, high):
     return {"c": np.full((high - low, 1, 2), 0.25)}
+
+
+def old(folder, samples_, geoms, rows):
+    """A dump: samples by number and hour, geoms by number and sample, rows as they are."""
+    folder.mkdir()
+    told = [f"{n},2026-07-14 {hour}:00:00+00,2026-07-14 {hour}:30:00+00,lab,success\n" for n, hour in samples_]
+    (folder / "samples.csv").write_text("id,start_time,end_time,environment_id,status\n" + "".join(told))
+    told = [f'{n},u{n},"{{}}",Line2D,{sample}\n' for n, sample in geoms]
+    (folder / "geoms.csv").write_text("id,uuid,attributes,type,sample_id\n" + "".join(told))
+    (folder / "coordinates.csv").write_text("time,device_id,assignment_id,geom_id,coordinates\n" + "".join(rows))
+    return folder
+
+
+def test_rows_of_a_dump_come_in_any_order_twice_and_of_any_length(samples, tmp_path):
+    chance = np.random.default_rng(1)
+    expected, rows = {}, []
+    for geom in (900, 901, 950):
+        for n in range(200):
+            length = int(chance.choice([0, 2, 4])) if geom == 901 else 4
+            values = [None if chance.random() < 0.2 else round(float(chance.uniform(-5, 2000)), 3) for _ in range(length)]
+            text = ",".join("NULL" if one is None else str(one) for one in values)
+            rows.append(f'2026-07-14 13:00:{n / 10:06.3f}+00,c,,{geom},"{{{text}}}"\n')
+            if length:
+                expected.setdefault(geom, {})[n] = values + [None] * (4 - length)
+    chance.shuffle(rows)
+    rows += ['2026-07-14 13:00:00+00,c,,900,"{7,7,7,7}"\n', "2026-07-14 13:00:00+00,c,,77,rubbish of no sample\n"]
+    expected[900][0] = [7] * 4
+    rows[100:100] = [
+        "yesterday,c,,900,{}\n",
+        "2026-07-14 13:00:00+00,c,,x,{}\n",
+        '2026-07-14 13:00:00+00,c,,900,"{1,a}"\n',
+        "short\n",
+    ]
+    folder = old(tmp_path / "dump", [(71, 13), (72, 14), (73, 15)], [(900, 71), (901, 71), (950, 72)], rows)
+    heard = []
+    brought = bring(samples, folder, lambda done, size: heard.append((done, size)))
+    assert (brought.samples, brought.empty, brought.rows, brought.wrong) == ([71, 72], [73], 601, 4)
+    assert heard[-1] == ((folder / "coordinates.csv").stat().st_size,) * 2
+    start = samples.get(71).start_time
+    found = ask(samples, 71, "c", 30, start)
+    for geom, of in ((900, found), (901, found)):
+        there = {(int(t) - start // 1000) // 100: values for t, values in of[str(geom)].items()}
+        assert {n: there[n] for n in expected[geom]} == expected[geom]
+        assert all(values == [None] * 4 for n, values in there.items() if n not in expected[geom])
+    assert samples.get(73) is None, "what this dump has no coordinates of may come with another"
+
+
+def test_numbers_that_are_taken_are_told_and_nothing_is_imported(samples, tmp_path, inputs, monkeypatch):
+    monkeypatch.setattr(dump, "MAX_WRONG", 100)
+    mine = prepare(samples, "lab", cuwb, "cuwb", Task(inputs("cuwb"), frames(10))).sample
+    geom = samples.geoms(mine)[0].id
+    row = f'2026-07-14 13:00:00+00,c,,{geom},"{{1,2}}"\n'
+    with pytest.raises(InputError, match=f"sisock geom forget {mine}"):
+        bring(samples, old(tmp_path / "a", [(mine, 13)], [(9000, mine)], [row]))
+    with pytest.raises(InputError, match=f"geom {geom} of sample 72"):
+        bring(samples, old(tmp_path / "b", [(71, 12), (72, 13)], [(9000, 71), (geom, 72)], [row]))
+    with pytest.raises(InputError, match="no dump of coordinates"):
+        bring(samples, old(tmp_path / "c", [(71, 12)], [(9000, 71)], ["2026-07-14 13:00:00+00,c,,9000,x\n"] * 101))
+    assert [sample.id for sample in samples.all()] == [mine]
 
 
 def test_importing_stops_whole_or_not_at_all(samples, tmp_path):

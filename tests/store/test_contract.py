@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
@@ -260,6 +261,21 @@ def test_a_history_that_was_forgotten_or_restored_has_a_new_epoch(store, history
     again = store.node("roof")
     assert again.epoch not in (history.epoch, restored.epoch) and again.timelines() == []
     store.shrink()
+
+
+def test_a_history_is_deleted_while_blocks_are_on_their_way(store, history):
+    keep(history, "t", some(10_000))
+    # On PostgreSQL, which locks rows, both would wait for each other.
+    coming = [history.append("t", some(9000, start=T0 + n * 10**12)) for n in range(1, 12)]
+    coming[0].result()
+    store.forget("roof")
+    for one in coming:
+        with suppress(LostLease):
+            one.result(30)
+    assert store.nodes() == []
+    with store.database.reading() as tx:
+        for table in ("timelines", "fields", "blocks", "chunks", "chunk_values", "pyramid"):
+            assert tx.known(f"SELECT count(*) FROM {table}") == (0,), table
 
 
 def test_pages_follow_each_other_and_hold_no_transaction(filled, store):
