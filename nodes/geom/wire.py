@@ -69,6 +69,9 @@ def coordinates(kept: Sequence[Kept], block: Block, spelling: Spelling) -> bytes
     values = _Values(block)
     parts = []
     for one in kept:
+        if block.columns.keys().isdisjoint(one.fields):
+            # Only an imported sample has geoms that a device has nothing of.
+            continue
         number = b"%d" % one.id
         parts.append(b'"%b":{%b}' % (number, frames.replace(b"\0", number) % values.of(one.fields)))
     return b"{%b}" % b",".join(parts)

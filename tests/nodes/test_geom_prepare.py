@@ -335,6 +335,27 @@ def test_a_source_that_is_wrong_is_told_so(samples, tmp_path, shapes, said):
     assert samples.all() == []
 
 
+def test_a_geom_that_a_camera_never_sees_is_there_with_nulls(samples, tmp_path):
+    nan = np.nan
+
+    def seen_once(low, high):
+        full = np.ones((high - low, 2, 2))
+        return {"c": full, "d": full * [[1.5, 1.5], [nan, nan]]}
+
+    shapes = Shapes([Geom("u", "Point2D", (0,)), Geom("v", "Line2D", (0, 1))], {"c": (1, 1), "d": (1, 1)}, 2, seen_once)
+    number = prepare(samples, "lab", lambda _task: shapes, "mine", Task(tmp_path, frames(1))).sample
+    point, line = (str(one.id) for one in samples.geoms(number))
+    found = ask(samples, number, "d", 0)
+    assert list(found[point].values()) == [[1.5, 1.5]]
+    assert list(found[line].values()) == [[1.5, 1.5, None, None]]
+    shapes = Shapes(
+        [Geom("u", "Point2D", (0,))], {"c": (1, 1)}, 1, lambda low, high: {"c": np.full((high - low, 1, 2), np.nan)}
+    )
+    number = prepare(samples, "lab", lambda _task: shapes, "mine", Task(tmp_path, frames(1))).sample
+    ((frames_found),) = ask(samples, number, "c", 0.9).values()
+    assert list(frames_found.values()) == [[None, None]] * 10
+
+
 def test_frames_stand_at_whole_milliseconds_whatever_the_rate():
     thirds = Frames.between(START, START + 1_000_000, 3)
     assert (thirds.times(0, 3) - START).tolist() == [0, 333_000, 667_000]
@@ -423,6 +444,7 @@ def test_rows_of_a_dump_come_in_any_order_twice_and_of_any_length(samples, tmp_p
                 expected.setdefault(geom, {})[n] = values + [None] * (4 - length)
     chance.shuffle(rows)
     rows += ['2026-07-14 13:00:00+00,c,,900,"{7,7,7,7}"\n', "2026-07-14 13:00:00+00,c,,77,rubbish of no sample\n"]
+    rows.append('2026-07-14 13:00:05+00,d,,900,"{1,2}"\n')
     expected[900][0] = [7] * 4
     rows[100:100] = [
         "yesterday,c,,900,{}\n",
@@ -433,7 +455,7 @@ def test_rows_of_a_dump_come_in_any_order_twice_and_of_any_length(samples, tmp_p
     folder = old(tmp_path / "dump", [(71, 13), (72, 14), (73, 15)], [(900, 71), (901, 71), (950, 72)], rows)
     heard = []
     brought = bring(samples, folder, lambda done, size: heard.append((done, size)))
-    assert (brought.samples, brought.empty, brought.rows, brought.wrong) == ([71, 72], [73], 601, 4)
+    assert (brought.samples, brought.empty, brought.rows, brought.wrong) == ([71, 72], [73], 602, 4)
     assert heard[-1] == ((folder / "coordinates.csv").stat().st_size,) * 2
     start = samples.get(71).start_time
     found = ask(samples, 71, "c", 30, start)
@@ -441,6 +463,7 @@ def test_rows_of_a_dump_come_in_any_order_twice_and_of_any_length(samples, tmp_p
         there = {(int(t) - start // 1000) // 100: values for t, values in of[str(geom)].items()}
         assert {n: there[n] for n in expected[geom]} == expected[geom]
         assert all(values == [None] * 4 for n, values in there.items() if n not in expected[geom])
+    assert ask(samples, 71, "d", 30, start) == {"900": {str(start // 1000 + 5000): [1, 2, None, None]}}, "of 901 it has nothing"
     assert samples.get(73) is None, "what this dump has no coordinates of may come with another"
 
 
