@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +18,9 @@ from sisock.nodes.geom.messages import CoordinatesAsked, GeomsAsked, Refused, Sp
 from sisock.store import Store
 from sisock.store.store import NodeHistory
 
-# Samples whose geoms are remembered.
+# Samples whose geoms are remembered; and seconds for which one is not asked for again whether it still is there.
 REMEMBERED = 64
+FRESH = 1.0
 # Coordinates of one answer: a bound of its memory, at about 30 bytes each.
 MAX_NUMBERS = 1_000_000
 
@@ -35,11 +38,12 @@ class Book:
 class Library:
     """Reads samples of a store, which is opened when it is first needed. Safe to use from any thread."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._address, self._clock = address, clock
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._books: OrderedDict[int, Book] = OrderedDict()
+        self._asked: dict[int, float] = {}
 
     @property
     def samples(self) -> Samples:
@@ -58,16 +62,23 @@ class Library:
 
     def book(self, number: int) -> Book | None:
         """A finished sample by its number; None if there is none."""
-        samples = self.samples
+        now = self._clock()
         with self._lock:
             known = self._books.get(number)
             if known is not None:
                 self._books.move_to_end(number)
-        # That it still is there, and is what it was, is asked each time: it may have been deleted.
+                if now - self._asked[number] < FRESH:
+                    return known
+        # It may have been deleted: then there is nothing to read of it, and after a moment it is not found any more.
+        samples = self.samples
         sample = samples.get(number)
         if sample is None or sample.status != "success":
+            self._forget(number)
             return None
         if known is not None and known.sample == sample:
+            with self._lock:
+                if number in self._books:
+                    self._asked[number] = now
             return known
         reader = samples.reader(sample)
         if reader is None:
@@ -76,10 +87,15 @@ class Library:
         fields = tuple(dict.fromkeys(name for one in kept for name in one.fields))
         book = Book(sample, kept, fields, reader)
         with self._lock:
-            self._books[number] = book
+            self._books[number], self._asked[number] = book, now
             while len(self._books) > REMEMBERED:
-                self._books.popitem(last=False)
+                del self._asked[self._books.popitem(last=False)[0]]
         return book
+
+    def _forget(self, number: int) -> None:
+        with self._lock:
+            self._books.pop(number, None)
+            self._asked.pop(number, None)
 
     def geoms(self, asked: GeomsAsked) -> bytes:
         """What answers a getGeoms, as JSON; Refused (4404) where there is no such sample."""

@@ -17,7 +17,7 @@ from sisock.nodes.geom import dump
 from sisock.nodes.geom.generator import Day, Room, write
 from sisock.nodes.geom.importer import bring
 from sisock.nodes.geom.keeping import TABLES, NoSample, Samples
-from sisock.nodes.geom.library import Library
+from sisock.nodes.geom.library import FRESH, Library
 from sisock.nodes.geom.messages import CoordinatesAsked, GeomsAsked, Refused
 from sisock.nodes.geom.prepare import prepare
 from sisock.nodes.geom.shapes import Frames, Geom, Shapes, Task
@@ -57,8 +57,13 @@ def samples(address):
         yield Samples(store)
 
 
+def address_of(samples):
+    database = samples.store.database
+    return str(database.path or database.url.render_as_string(hide_password=False))
+
+
 def ask(samples, number, device="camera-1", seconds=20, start=START):
-    library = Library(str(samples.store.database.path or samples.store.database.url.render_as_string(hide_password=False)))
+    library = Library(address_of(samples))
     try:
         asked = CoordinatesAsked(number, device, start, start + round(seconds * 1e6))
         return json.loads(library.coordinates(asked, "plain"))
@@ -198,16 +203,19 @@ def test_the_newest_sample_counts_and_failures_are_never_seen(samples, inputs):
 
 def test_what_a_library_knew_of_a_deleted_sample_is_gone(samples, inputs):
     number = prepare(samples, "lab", cuwb, "cuwb", Task(inputs("cuwb"), frames(10))).sample
-    library = Library(str(samples.store.database.path or samples.store.database.url.render_as_string(hide_password=False)))
+    clock = [0.0]
+    library = Library(address_of(samples), lambda: clock[0])
     asked = CoordinatesAsked(number, "camera-1", START, START + 1_000_000)
     assert len(json.loads(library.coordinates(asked, "event"))) == 10
     assert json.loads(library.geoms(GeomsAsked("lab", "2026-07-14")))["sample"]["id"] == number
     samples.forget(number)
+    with pytest.raises(Refused):
+        library.geoms(GeomsAsked("lab", "2026-07-14"))
+    assert json.loads(library.coordinates(asked, "event")) == {}, "for a moment it is only empty"
+    clock[0] = FRESH
     with pytest.raises(Refused) as refused:
         library.coordinates(asked, "event")
     assert refused.value.code == 4404
-    with pytest.raises(Refused):
-        library.geoms(GeomsAsked("lab", "2026-07-14"))
     library.close()
 
 
