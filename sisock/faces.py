@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from sisock.certificates import Certificates
 from sisock.doors import LOOPBACK, Door, Open, see_off
-from sisock.errors import SetupError
+from sisock.errors import PortTaken, SetupError
 from sisock.home import Home, is_loopback
 from sisock.http import MAX_BODY, listen
 
@@ -89,7 +89,12 @@ class Face:
             certificates.ensure_authority()
             names = () if self.where.host in ("0.0.0.0", "::") else (self.where.host,)  # noqa: S104
             tls = certificates.ensure(self.name, names)
-        self._listening = listen(app, self.where.host, self.where.port, door=door or self.door, tls=tls, max_body=max_body)
+        host, port = self.where.host, self.where.port
+        try:
+            self._listening = listen(app, host, port, door=door or self.door, tls=tls, max_body=max_body)
+        except PortTaken as taken:
+            option = f"SISOCK_{self.name.upper()}_PORT"
+            raise PortTaken(f"another program listens on {host}:{port}. Stop it, or set {option} to another port.") from taken
         self._home.tell_face(self.name, self.address)
         trusted = [str(network) for network in self.door.open_to if not network.is_loopback]
         if trusted:

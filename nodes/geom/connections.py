@@ -275,6 +275,8 @@ class Connections(WebSocketServerFactory):
             maxFramePayloadSize=0,
             maxMessagePayloadSize=0,
             openHandshakeTimeout=10,
+            # Whoever comes without a WebSocket is told so, and not which server this is.
+            webStatus=False,
             tcpNoDelay=True,
             # A frame that is no UTF-8 is answered like all that are no JSON.
             utf8validateIncoming=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from math import inf, isfinite
 
@@ -21,6 +22,8 @@ from sisock.times import EARLIEST, LATEST, MICROS
 
 # Seconds between two looks for new samples, and for what came to those that are being prepared.
 LOOK_EVERY = 1.0
+# Seconds between two looks for what preparations left that were killed.
+SWEEP_EVERY = 600.0
 LONGEST = 300.0
 # Fields of one catalogue: of more, those of the newest samples are listed. What is not listed can be read all the same.
 MAX_LISTED = 20_000
@@ -44,6 +47,7 @@ class Geoms(DataNode):
         self.history: Described = self.shapes
         self.fields = Names(self.shapes)
         self._problem: str | None = None
+        self._sweep_after = 0.0
         self._seen: dict[str, Position] = {}
         self._ended = threading.Event()
         self._looking = threading.Thread(target=self._look_on, name="geom-looking", daemon=True)
@@ -54,8 +58,7 @@ class Geoms(DataNode):
         from twisted.internet import reactor
         from twisted.internet.threads import blockingCallFromThread
 
-        self.library.samples.sweep()
-        self.look()
+        self._look_once()
         self._looking.start()
         blockingCallFromThread(reactor, self.faces.listen)
 
@@ -131,13 +134,20 @@ class Geoms(DataNode):
 
     def _look_on(self) -> None:
         while not self._ended.wait(LOOK_EVERY):
-            try:
-                self.look()
-                self._problem = None
-            except StoreAway as error:
-                self._problem = f"waits for the store: {error}"
-            except SisockError as error:
-                self._problem = str(error)
+            self._look_once()
+
+    def _look_once(self) -> None:
+        try:
+            self.look()
+            if self._sweep_after <= time.monotonic():
+                # What is shown is shown, even if a full disk lets nothing be deleted now.
+                self._sweep_after = time.monotonic() + SWEEP_EVERY
+                self.library.samples.sweep()
+            self._problem = None
+        except StoreAway as error:
+            self._problem = f"waits for the store: {error}"
+        except SisockError as error:
+            self._problem = str(error)
 
 
 def _newest(samples: list[Sample]) -> list[Sample]:

@@ -1,6 +1,7 @@
 """The geoms as their old clients meet them: a plain WebSocket client; and as a node like any other."""
 
 import json
+import socket
 import ssl
 import sys
 import threading
@@ -26,7 +27,7 @@ from sisock.consumer import Consumer
 from sisock.nodes.geom import Geoms, connections
 from sisock.nodes.geom.document import DOCUMENT
 from sisock.nodes.geom.generator import Day, Room, write
-from sisock.nodes.geom.keeping import TABLES, Samples
+from sisock.nodes.geom.keeping import TABLES, Plan, Samples
 from sisock.nodes.geom.prepare import prepare
 from sisock.nodes.geom.shapes import Frames, Geom, Shapes, Task
 from sisock.nodes.geom.sources.cuwb import cuwb
@@ -389,6 +390,36 @@ async def test_the_port_says_what_it_offers(node):
     assert not differences(node.faces.application(), DOCUMENT)
     text = await deferToThread(lambda: urllib.request.urlopen(f"{node.faces.address}/metrics", timeout=10).read().decode())
     assert "sisock_geom_connections 0.0" in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_the_store_is_away_clients_are_told_and_stay(router, home, monkeypatch):
+    monkeypatch.setenv("SISOCK_STORE", f"postgresql://postgres@/geoms?host={home}")
+    made = Geoms()
+    service = await router.serve(made)
+    client = await connect(made.faces.address)
+    await client.ask({"auth": {"Authorization": token()}})
+    (answer,) = await client.ask({"getGeoms": {"environment_id": "lab", "date": "2026-07-14"}})
+    assert refused(4503, answer)
+    assert "waits for the store" in made.trouble()
+    assert await client.ask({"ping": 1}) == [{"pong": 1}]
+    await leave(client)
+    await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_sweeps_what_a_killed_preparation_left(router, sample, home, inputs):
+    with Store.open(home / "history.db", tables=TABLES) as store:
+        samples = Samples(store)
+        plan = Plan("lab", START, START + 1_000_000, 10.0, 10, (1, 1), "cuwb", ["camera-1"])
+        left = samples.begin(plan)
+        store.node(left.history).release()
+        with store.database.writing() as tx:
+            # Beyond the numbers that processes have.
+            tx.run("UPDATE geom_samples SET holder = ? WHERE id = ?", f"{socket.gethostname()} {2**22 + 1}", left.id)
+        service = await router.serve(Geoms())
+        assert [one.id for one in samples.all()] == [sample]
+        await service.stop()
 
 
 @pytest_twisted.ensureDeferred
