@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sisock.errors import InvalidArgument
 from sisock.nodes.geom.camera import Camera, cameras
 from sisock.nodes.geom.shapes import Frames, Geom, Pixels, Shapes, Task
-from sisock.nodes.geom.sources.files import InputError, Numbering, Rows, find, records, rows_of
+from sisock.nodes.geom.sources.files import InputError, Rows, find, numbered, records, rows_of
 from sisock.nodes.geom.sources.objects import Thing, things, uuid_of
 from sisock.times import MICROS
 
@@ -65,7 +65,7 @@ def _tags(path: Path, frames: Frames) -> list[str]:
     found: set[str] = set()
     for rows in rows_of(path, (), ("object_id",)):
         if len(rows) and rows.t[-1] >= frames.start:
-            found.update(rows.take((rows.t >= frames.start) & (rows.t < frames.end)).columns["object_id"])
+            found.update(rows.take((rows.t >= frames.start) & (rows.t < frames.end)).texts["object_id"].distinct())
         if len(rows) and rows.t[0] >= frames.end:
             break
     return sorted(found)
@@ -76,7 +76,7 @@ class Track:
 
     def __init__(self, path: Path, frames: Frames, tags: list[str], gap: float = MAX_GAP) -> None:
         self._frames, self._tags, self._gap = frames, tags, round(gap * MICROS)
-        self._numbering = Numbering(tags)
+        self._numbers = numbered(tags)
         self._rows: Iterator[Rows] = rows_of(path, _AXES, ("object_id",))
         self._t = np.empty(0, np.int64)
         self._tag = np.empty(0, np.int64)
@@ -117,8 +117,8 @@ class Track:
                 break
             if not len(rows) or rows.t[-1] < start:
                 continue
-            tag = self._numbering.of(rows.columns["object_id"])
-            at = np.stack([rows.columns[axis] for axis in _AXES], axis=1)
+            tag = rows.texts["object_id"].numbers(self._numbers)
+            at = np.stack([rows.numbers[axis] for axis in _AXES], axis=1)
             good = (tag >= 0) & np.isfinite(at).all(axis=1)
             if good.any():
                 parts.append((rows.t[good], tag[good], at[good]))

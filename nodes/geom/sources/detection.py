@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sisock.nodes.geom.shapes import Geom, Shapes, Task
-from sisock.nodes.geom.sources.files import Numbering, Rows, find, rows_of
+from sisock.nodes.geom.sources.files import Rows, find, numbered, rows_of
 from sisock.nodes.geom.sources.grid import Grid, Placed, read_sizes
 from sisock.nodes.geom.sources.objects import Thing, things, uuid_of
 
@@ -34,11 +34,11 @@ def detection(task: Task) -> Shapes:
         indices = (base, base + 1, base + 2, base + 3, base)
         uuid = uuid_of("detection", one.id)
         geoms.append(Geom(uuid, "Line2D", indices, attributes, one.id, one.type, one.name or one.id))
-    numbering = Numbering(found)
+    numbers = numbered(found)
 
     def placed(rows: Rows) -> Placed:
-        number = numbering.of(rows.columns["object_id"])
-        x, y, width, height = (rows.columns[side] for side in _SIDES)
+        number = rows.texts["object_id"].numbers(numbers)
+        x, y, width, height = (rows.numbers[side] for side in _SIDES)
         pixels = np.stack([np.stack([x + right * width, y + down * height], axis=1) for right, down in _CORNERS], axis=1)
         index = np.where((number >= 0)[:, None], 4 * number[:, None] + np.arange(4), -1)
         return Placed(np.repeat(np.arange(len(rows)), 4), index.reshape(-1), pixels.reshape(-1, 2))
@@ -52,5 +52,5 @@ def _objects(path: Path, task: Task) -> list[str]:
     found: set[str] = set()
     for rows in rows_of(path, (), ("object_id",)):
         frame = task.frames.nearest(rows.t)
-        found.update(rows.columns["object_id"][(frame >= 0) & (frame < task.frames.count)])
+        found.update(rows.texts["object_id"].take((frame >= 0) & (frame < task.frames.count)).distinct())
     return sorted(found)

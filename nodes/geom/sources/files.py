@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -33,19 +33,44 @@ class InputError(SisockError, ValueError):
     status = 400
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """A column of texts: the different `words`, and which of them stands in each row."""
+
+    words: Sequence[str]
+    codes: npt.NDArray[np.int64]
+
+    def take(self, index: Any) -> Texts:
+        """These rows."""
+        return Texts(self.words, self.codes[index])
+
+    def numbers(self, known: Mapping[str, int]) -> npt.NDArray[np.int64]:
+        """The number of each row's text; -1 for one that is not known."""
+        return np.array([known.get(word, -1) for word in self.words], np.int64)[self.codes]
+
+    def distinct(self) -> set[str]:
+        """The different texts of these rows."""
+        return {self.words[code] for code in np.unique(self.codes).tolist()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Some rows: their times in microseconds, ascending, and their columns, numbers as float64 and others as texts."""
+    """Some rows: their times in microseconds, ascending, and their columns of numbers and of texts."""
 
     t: Micros
-    columns: Mapping[str, npt.NDArray[Any]]
+    numbers: Mapping[str, npt.NDArray[np.float64]]
+    texts: Mapping[str, Texts]
 
     def __len__(self) -> int:
         return len(self.t)
 
     def take(self, index: Any) -> Rows:
         """These rows."""
-        return Rows(self.t[index], {name: column[index] for name, column in self.columns.items()})
+        return Rows(
+            self.t[index],
+            {name: column[index] for name, column in self.numbers.items()},
+            {name: column.take(index) for name, column in self.texts.items()},
+        )
 
 
 def find(folder: Path, name: str) -> Path:
@@ -113,11 +138,12 @@ def rows_of(path: Path, numbers: Sequence[str], texts: Sequence[str], optional: 
         if len(t) and ((np.diff(t) < 0).any() or (last is not None and t[0] < last)):
             raise InputError(f"{path}: times must ascend, since it is read once from its beginning. Sort it by timestamp.")
         last = t[-1] if len(t) else last
-        columns: dict[str, npt.NDArray[Any]] = {}
-        for name in (*numbers, *texts):
-            if name in batch.schema.names:
-                columns[name] = (_numbers if name in numbers else _texts)(path, name, batch.column(name))
-        yield Rows(t, columns)
+        there = set(batch.schema.names)
+        yield Rows(
+            t,
+            {name: _numbers(path, name, batch.column(name)) for name in numbers if name in there},
+            {name: _texts(path, name, batch.column(name)) for name in texts if name in there},
+        )
 
 
 def _located(path: Path, wanted: Mapping[str, bool]) -> Iterator[pa.RecordBatch]:
@@ -222,26 +248,17 @@ def _numbers(path: Path, name: str, column: pa.Array) -> npt.NDArray[np.float64]
     return found
 
 
-def _texts(path: Path, name: str, column: pa.Array) -> npt.NDArray[Any]:
+def _texts(path: Path, name: str, column: pa.Array) -> Texts:
     import pyarrow as pa
 
     if column.null_count:
         raise InputError(f"{path}: a row has no {name}")
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    words = np.array([str(word) for word in column.dictionary.to_pylist()], object)
-    codes = column.indices.to_numpy(zero_copy_only=False)
-    return words[codes] if len(words) else np.empty(0, object)
+    codes = column.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return Texts([str(word) for word in column.dictionary.to_pylist()], codes)
 
 
-class Numbering:
-    """Numbers texts in the order they come."""
-
-    def __init__(self, known: Sequence[str] = ()) -> None:
-        self.numbers = {word: at for at, word in enumerate(known)}
-        self.closed = bool(known)
-
-    def of(self, texts: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """The number of each text; -1 for one that is not known, where what is known was given."""
-        get = self.numbers.get
-        return np.fromiter((get(text, -1) for text in texts), np.int64, len(texts))
+def numbered(words: Iterable[str]) -> dict[str, int]:
+    """Words by the order in which they come."""
+    return {word: at for at, word in enumerate(words)}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sisock.nodes.geom.shapes import Frames, Pixels
-from sisock.nodes.geom.sources.files import InputError, Rows, records
+from sisock.nodes.geom.sources.files import InputError, Rows, numbered, records
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Grid:
         placed = self._place(rows)
         good = (placed.index >= 0) & np.isfinite(placed.pixels).all(axis=1)
         row, index, pixels = placed.row[good], placed.index[good], placed.pixels[good]
-        device = rows.columns["device_id"][row]
-        for name, collection in out.items():
-            mine = device == name
+        device = rows.texts["device_id"].numbers(numbered(out))[row]
+        for number, collection in enumerate(out.values()):
+            mine = device == number
             collection[frame[row[mine]], index[mine]] = pixels[mine]

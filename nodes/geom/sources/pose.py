@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sisock.nodes.geom.shapes import Geom, Shapes, Task
-from sisock.nodes.geom.sources.files import InputError, Numbering, Rows, find, rows_of
+from sisock.nodes.geom.sources.files import InputError, Rows, find, numbered, rows_of
 from sisock.nodes.geom.sources.grid import Grid, Placed, read_sizes
 from sisock.nodes.geom.sources.objects import Thing, things, uuid_of
 
@@ -50,17 +50,14 @@ def pose(task: Task) -> Shapes:
             attributes = {"color": person.color, "line_width": 2, "alpha": 1.0}
             ends = (base + place[one], base + place[other])
             geoms.append(Geom(uuid_of("pose", person.id, one, other), "Line2D", ends, attributes, *told))
-    person_number, point_number = Numbering(found), Numbering(keypoints)
-    for at in range(len(keypoints)):
-        point_number.numbers.setdefault(str(at), at)
+    # A key point may be told by its name or by its number.
+    person_number, point_number = numbered(found), numbered(map(str, range(len(keypoints)))) | place
 
     def placed(rows: Rows) -> Placed:
-        person, point = (
-            numbering.of(rows.columns[name]) for numbering, name in ((person_number, "object_id"), (point_number, "keypoint"))
-        )
-        sure = rows.columns.get("confidence", np.ones(len(rows))) >= MIN_CONFIDENCE
+        person, point = rows.texts["object_id"].numbers(person_number), rows.texts["keypoint"].numbers(point_number)
+        sure = rows.numbers.get("confidence", np.ones(len(rows))) >= MIN_CONFIDENCE
         index = np.where((person >= 0) & (point >= 0) & sure, person * len(keypoints) + point, -1)
-        return Placed(np.arange(len(rows)), index, np.stack([rows.columns["x"], rows.columns["y"]], axis=1))
+        return Placed(np.arange(len(rows)), index, np.stack([rows.numbers["x"], rows.numbers["y"]], axis=1))
 
     rows = rows_of(path, ("x", "y", "confidence"), ("device_id", "object_id", "keypoint"), ("confidence",))
     grid = Grid(rows, task.frames, list(sizes), len(people) * len(keypoints), placed)
@@ -71,7 +68,7 @@ def _people(path: Path, task: Task) -> list[str]:
     found: set[str] = set()
     for rows in rows_of(path, (), ("object_id",)):
         frame = task.frames.nearest(rows.t)
-        found.update(rows.columns["object_id"][(frame >= 0) & (frame < task.frames.count)])
+        found.update(rows.texts["object_id"].take((frame >= 0) & (frame < task.frames.count)).distinct())
     return sorted(found)
 
 
