@@ -283,11 +283,35 @@ def measure_clients(table, folder, path, sample, hours, clients, each):
         table.add("the node's memory, before and after each quarter", ", ".join(f"{one / 2**20:.0f}" for one in memory) + " MB")
         for one in crowd:
             one.socket.close()
+        measure_stalled(table, process, address, token, sample)
         if errors:
             raise SystemExit(f"{errors} answers were errors")
     finally:
         server.kill()
         server.join()
+
+
+def measure_stalled(table, process, address, token, sample):
+    """Clients that ask for 300 seconds again and again and read nothing."""
+    stalled = [Client(int(address.rsplit(":", 1)[1])) for _ in range(100)]
+    data = {"sample_id": sample, "device_id": "camera-1", "seconds": 300}
+    for one in stalled:
+        one.ask({"event": "auth", "data": {"Authorization": token}})
+        for minute in range(60):
+            start = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(START // 1_000_000 + 60 * minute))
+            one.send({"event": "getCoordinates", "data": {**data, "from": start}})
+    most = still = 0
+    other = Client(int(address.rsplit(":", 1)[1]))
+    while still < 20:
+        time.sleep(0.5)
+        memory = process.memory_info().rss
+        still, most = (0, memory) if memory > most else (still + 1, most)
+        assert other.ask({"event": "ping", "data": 1}) == b'{"event":"pong","data":1}'
+    table.add(
+        "the node's memory with 100 clients that ask for 300 s, 60 times each, and read nothing", f"{most / 2**20:.0f} MB"
+    )
+    for one in (*stalled, other):
+        one.socket.close()
 
 
 def main():

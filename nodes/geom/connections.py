@@ -36,6 +36,9 @@ log = Logger()
 # answered.
 MAX_WAITING = 64
 MAX_WAITING_BYTES = 256 << 10
+# An answer that is longer goes out in pieces of so many bytes, each when the one before is on its way: what a transport is
+# given, it holds three times.
+PIECE = 1 << 20
 # Answers that are made at a time, of all sockets: their memory is what a node needs beside its store.
 MAKING = 4
 # Seconds without a ping after which a socket is closed.
@@ -161,24 +164,30 @@ class Connection(WebSocketServerProtocol):
             while self._waiting and self.state == self.STATE_OPEN:
                 message, length = self._waiting.popleft()
                 self._waiting_bytes -= length
-                frame = await self._answer(message)
+                # Nobody but the pieces themselves holds the answer while it waits.
+                await self._send(in_pieces(await self._answer(message)))
                 if self.state != self.STATE_OPEN:
                     return
-                self.sendMessage(frame)
-                if self._full:
-                    # The next answer is not made before this one is on its way.
-                    self._unsent = len(frame)
-                    drained: Deferred[None] = Deferred()
-                    self._drained = drained
-                    self.factory.cut_slow()
-                    await drained
-                    if self.state != self.STATE_OPEN:
-                        return
                 if self._deaf and len(self._waiting) < MAX_WAITING // 2 and self._waiting_bytes < MAX_WAITING_BYTES // 2:
                     self._deaf = False
                     self.transport.resumeProducing()
         finally:
             self._working = False
+
+    async def _send(self, pieces: deque[bytes]) -> None:
+        opcode = self.MESSAGE_TYPE_TEXT
+        while pieces and self.state == self.STATE_OPEN:
+            piece = pieces.popleft()
+            self.sendFrame(opcode=opcode, payload=piece, fin=not pieces)
+            opcode = 0
+            if self._full:
+                # The next piece, or the next answer, is not before this one is on its way.
+                self._unsent = len(piece) + sum(map(len, pieces))
+                drained: Deferred[None] = Deferred()
+                self._drained = drained
+                del piece
+                self.factory.cut_slow()
+                await drained
 
     def _failed(self, failure: Any) -> None:
         log.failure("a message could not be answered", failure)
@@ -251,6 +260,11 @@ class Connection(WebSocketServerProtocol):
             self._heart = self.factory.clock.callLater(HEARTBEAT, self._silent)
         else:
             self.cut_off()
+
+
+def in_pieces(answer: bytes) -> deque[bytes]:
+    """An answer as the frames that it goes out in: one, unless it is long."""
+    return deque([answer] if len(answer) <= PIECE else [answer[at : at + PIECE] for at in range(0, len(answer), PIECE)])
 
 
 class Connections(WebSocketServerFactory):

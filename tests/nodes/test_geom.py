@@ -496,7 +496,9 @@ async def test_whatever_is_sent_is_answered_and_the_socket_lives(node):
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_questions_are_answered_in_their_order_and_a_slow_reader_is_waited_for(node, sample):
+async def test_many_questions_are_answered_in_their_order_and_a_slow_reader_is_waited_for(node, sample, monkeypatch):
+    # Each answer of coordinates then comes in pieces, between which others may have a word.
+    monkeypatch.setattr(connections, "PIECE", 100_000)
     client = await connect(node.faces.address)
     await client.ask({"auth": {"Authorization": token()}})
     client.transport.pauseProducing()
