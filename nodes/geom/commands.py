@@ -62,14 +62,14 @@ def prepare_command(
     address: str | None,
     as_json: bool,
 ) -> None:
-    r"""Prepare the shapes of a time from files, as a new sample.
+    """Prepare the shapes of a time from files, as a new sample.
 
     Clients see it when it is whole; the newest sample of a day counts. Ctrl-C leaves nothing behind.
 
     \b
     sisock geom prepare --environment lab --day 2026-07-14 --input inputs
     sisock geom prepare --environment lab --start 2026-07-14T09:00 --end 2026-07-14T10:00 --source pose --input inputs
-    """
+    """  # noqa: D301
     low, high = span(start, end, day)
     made = source_of(source)
     task = Task(folder, Frames.between(low, high, fps))
@@ -141,12 +141,12 @@ def generate_command(
     force: bool,
     as_json: bool,
 ) -> None:
-    r"""Write the inputs of a day that never was: a room, cameras, people who walk and trays that they carry.
+    """Write the inputs of a day that never was: a room, cameras, people who walk and trays that they carry.
 
     \b
     sisock geom generate inputs --start 2026-07-14T09:00 --end 2026-07-14T10:00
     sisock geom generate inputs --source pose --day 2026-07-14 --people 3
-    """
+    """  # noqa: D301
     if not people + trays:
         raise click.UsageError("nobody is there: give --people or --trays")
     if not (people if source == "pose" else trays if source == "detection" else 1):

@@ -44,14 +44,14 @@ def geoms(
     address: str | None,
     as_json: bool,
 ) -> None:
-    r"""Make up the last minutes of a room before cameras, as a new sample of the node `geom`.
+    """Make up the last minutes of a room before cameras, as a new sample of the node `geom`.
 
     `sisock geom generate` writes the inputs of any time into a folder instead.
 
     \b
     sisock simulate geoms
     sisock simulate geoms --minutes 5 --source pose --people 2
-    """
+    """  # noqa: D301
     end = int(time.time()) // 60 * 60 * MICROS
     start = end - minutes * 60 * MICROS
     room = Room(people, trays, cameras, seed)

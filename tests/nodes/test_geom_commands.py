@@ -136,3 +136,13 @@ def test_the_commands_of_the_how_to_are_there():
             assert command is not None, call
         options = {option for one in command.params for option in one.opts}
         assert {word for word in words if word.startswith("--")} <= options, call
+
+
+@pytest.mark.parametrize(
+    "command", ["geom prepare", "geom generate", "geom import", "geom samples", "geom forget", "simulate geoms"]
+)
+def test_help_keeps_its_examples_apart(command):
+    said = sisock(f"{command} --help")
+    assert "\\b" not in said
+    examples = [line.strip() for line in said.splitlines() if line.strip().startswith("sisock ")]
+    assert len(examples) == (2 if command in ("geom prepare", "geom generate", "simulate geoms") else 0), said
