@@ -94,6 +94,13 @@ class GeomHistory:
         with self._lock:
             return [one for one, _ in self._shown.values()]
 
+    def finished(self, timeline: str) -> bool:
+        """Whether a timeline is of a finished sample."""
+        number = timeline.partition(".")[0]
+        with self._lock:
+            found = self._shown.get(int(number)) if number.isdecimal() else None
+        return found is not None and found[0].sample.status == "success"
+
     def _find(self, timeline: str, fields: Iterable[str] = ()) -> tuple[NodeHistory, str, dict[str, str]] | None:
         """Who reads a timeline, its name there, and the names there of these fields."""
         number, _, device = timeline.partition(".")

@@ -94,6 +94,10 @@ class Geoms(DataNode):
                 timelines |= one.timelines()
         return Catalogue(fields, timelines)
 
+    def final(self, timeline: str, end: float) -> float | None:
+        """As of all nodes; of a sample that is finished, nothing will change any more (None)."""
+        return None if self.shapes.finished(timeline) else super().final(timeline, end)
+
     def look(self) -> None:
         """Looks which samples there are, and tells those who follow what came to those that are being prepared."""
         samples = self.library.samples

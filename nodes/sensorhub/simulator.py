@@ -64,12 +64,12 @@ def sensors(count: int, seed: int | None) -> list[Sensor]:
 def readings(
     count: int, rate: float, way: str, url: str | None, api: str | None, seed: int | None, seconds: float | None, as_json: bool
 ) -> None:
-    r"""Let sensors report that are none. Ctrl-C ends it.
+    """Let sensors report that are none. Ctrl-C ends it.
 
     \b
     sisock simulate readings
     sisock simulate readings --way stream --count 20 --rate 10
-    """
+    """  # noqa: D301
     home = Home.default()
     config = Config.read(home.path)
     send = _http(api or home.face("sensorhub") or "http://localhost:5005") if way == "http" else _redis(config, url, way)

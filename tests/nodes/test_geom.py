@@ -24,6 +24,7 @@ from twisted.internet.threads import deferToThread
 
 from sisock.certificates import Certificates
 from sisock.consumer import Consumer
+from sisock.errors import PortTaken
 from sisock.nodes.geom import Geoms, connections
 from sisock.nodes.geom.document import DOCUMENT
 from sisock.nodes.geom.generator import Day, Room, write
@@ -386,6 +387,15 @@ async def test_over_tls_whoever_opens_the_socket_is_asked_by_message_only(router
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_port_that_is_taken_is_told_with_what_to_set(node, monkeypatch):
+    monkeypatch.setenv("SISOCK_GEOM_PORT", node.faces.address.rpartition(":")[2])
+    other = Geoms()
+    with pytest.raises(PortTaken, match="SISOCK_GEOM_PORT"):
+        other.faces.listen()
+    await other.faces.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_port_says_what_it_offers(node):
     assert not differences(node.faces.application(), DOCUMENT)
     text = await deferToThread(lambda: urllib.request.urlopen(f"{node.faces.address}/metrics", timeout=10).read().decode())
@@ -437,11 +447,13 @@ async def test_consumers_see_the_same_shapes(node, sample, router, inputs):
     assert not (await consumer.get_fields("geom", 1.0, 2.0)).fields
     answer = await consumer.get_data("geom", names, START / 1e6, START / 1e6 + 1)
     made = cuwb(task(inputs)).collect(0, 600)["camera-1"]
+    assert answer["timeline"][timeline]["finalized_until"] is None, "a finished sample does not change"
     frames = np.rint((np.array(answer["timeline"][timeline]["t"]) - START / 1e6) * 10).astype(int)
     assert len(frames) >= 9, "where nobody is seen is no row"
     assert np.array_equal(np.array(answer["data"][names[0]], float), np.round(made[frames, 0, 0], 3), equal_nan=True)
     assert answer["data"][names[0]] == answer["data"][names[2]], "the text stands where the point does"
     few = await consumer.get_data("geom", names[:1], START / 1e6, None, max_points=10)
+    assert few["timeline"][timeline]["finalized_until"] is None
     assert len(few["timeline"][timeline]["t"]) <= 10
     await consumer.stop()
 
@@ -602,6 +614,8 @@ async def test_a_load_is_seen_live_as_a_node_and_by_clients_when_it_is_whole(nod
 
     names = await until(came)
     assert len(names) == 2
+    data = await consumer.get_data("geom", names, START / 1e6, None, max_points=10)
+    assert data["timeline"][f"{number}.c"]["finalized_until"] is not None, "more of it will come"
     follower = consumer.follow("geom", names[:1], start=START / 1e6)
     seen = Seen(follower)
     await until(lambda: seen.count(f"{number}.c") == 2 * 8192, 20)
