@@ -9,9 +9,6 @@ import numpy as np
 from sisock.blocks import Block, Column
 from sisock.store import Store, keeping, mending
 
-keeping.SEAL_ROWS = mending.SEAL_ROWS = 512
-keeping.MANY_SMALL = 8
-mending.MANY_PATCHES = 12
 KEEP = 6000
 
 
@@ -43,6 +40,10 @@ def acts(seed, newest):
 
 def main():
     address, seed = sys.argv[1], int(sys.argv[2])
+    # So that every act of keeping house comes often. Here alone: whoever imports this keeps what is usual.
+    keeping.SEAL_ROWS = mending.SEAL_ROWS = 512
+    keeping.MANY_SMALL = 8
+    mending.MANY_PATCHES = 12
     with Store.open(address, pool=2) as store:
         history = store.node("roof")
         for kind, about in acts(seed, history.newest("t") or 0):
