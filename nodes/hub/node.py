@@ -91,7 +91,8 @@ class HubHealth(DataNode):
             kind, _, part = name.partition(".")
             if name not in self.fields and part:
                 text = "Memory" if kind == "memory" else "Share of a processor"
-                fields[name] = Field(f"{text} of the part {part}", "B" if kind == "memory" else "%")
+                units, labels = "B" if kind == "memory" else "%", {"quantity": kind, "part": part}
+                fields[name] = Field(f"{text} of the part {part}", units, labels=labels)
         if fields:
             self.declare(fields)
 

@@ -106,7 +106,8 @@ class SensorHub(DataNode):
         """Declares the field of a sensor."""
         if sensor not in self.fields:
             known = self.config.sensors.get(sensor, Sensor())
-            self.declare({sensor: Field(known.description, known.units, timeline=sensor)}, {sensor: Timeline()})
+            spec = Field(known.description, known.units, timeline=sensor, labels={"sensor": sensor})
+            self.declare({sensor: spec}, {sensor: Timeline()})
 
     def keep(self, sensor: str, block: Block, beside: Sequence[TableRows]) -> Future[Any]:
         """Keeps rows of a sensor, whenever they are of, and the raw readings beside them."""

@@ -39,7 +39,7 @@ class Sensors(DataNode):
         return {quantity.name: quantity.value for quantity in reading.quantities}
 
     def _declare(self, reading: Reading) -> None:
-        found = {q.name: Field(description=q.description, units=q.units) for q in reading.quantities}
+        found = {q.name: Field(description=q.description, units=q.units, labels=q.labels) for q in reading.quantities}
         changed = {name: spec for name, spec in found.items() if self.fields.get(name) != spec}
         if changed:
             self.declare(changed)

@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from sisock.fields import MAX_LABEL
+
 # What psutil and the files it reads are known to raise. A fault of this kind in one probe leaves the others alone.
 FAULTS = (OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError, RuntimeError, psutil.Error)
 
@@ -26,6 +28,7 @@ class Quantity:
     value: float | None
     units: str | None
     description: str
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,12 @@ def of_chips(chips: Mapping[str, Iterable[Any]], kind: str, units: str, descript
         for number, feature in enumerate(features, 1):
             label = feature.label or f"{kind}{number}"
             name = f"{normalised(chip)}_{normalised(label)}"
-            quantities.append(Quantity(name, _finite(feature.current), units, f"{description}, {chip} {label}"))
+            labels = {
+                "quantity": "temperature" if kind == "temp" else kind,
+                "chip": chip[:MAX_LABEL],
+                "feature": label[:MAX_LABEL],
+            }
+            quantities.append(Quantity(name, _finite(feature.current), units, f"{description}, {chip} {label}", labels))
     return quantities
 
 
@@ -180,7 +188,8 @@ class _Cpu:
         quantities = [Quantity("cpu_load", _percent(*whole), "%", "CPU load of the whole machine")]
         for number in range(len(times)):
             value = _percent(*spent[number]) if spent else None
-            quantities.append(Quantity(f"cpu_load_{number}", value, "%", f"CPU load of core {number}"))
+            labels = {"core": str(number)}
+            quantities.append(Quantity(f"cpu_load_{number}", value, "%", f"CPU load of core {number}", labels))
         return quantities
 
 

@@ -81,8 +81,8 @@ def make(site: str, topic: str, data: str, stage: str = STAGE, id_: str | None =
         if len(id_) > MAX_ID:
             raise InvalidArgument(f"id is a text of 1 to {MAX_ID} characters")
     message = Message(site, topic, data, stage, id_)
-    # With what is escaped in it, and with "/id" behind it, the name has to be a field's.
-    check_field_name(id_field(message.timeline), "site and topic")
+    # With what is escaped in it, and with "/bytes" behind it, the name has to be a field's.
+    check_field_name(size_field(message.timeline), "site and topic")
     return message
 
 
@@ -111,6 +111,11 @@ def parts_of(timeline: str) -> tuple[str, str, str]:
 def id_field(timeline: str) -> str:
     """The field beside a timeline's data that holds the producers' ids."""
     return f"{timeline}/id"
+
+
+def size_field(timeline: str) -> str:
+    """The field beside a timeline's data that holds how many bytes they have."""
+    return f"{timeline}/bytes"
 
 
 def _escaped(part: str) -> str:

@@ -18,7 +18,7 @@ from sisock.errors import Busy, InvalidArgument, StoreAway, TooMuch
 from sisock.intake import Intake
 from sisock.nodes.streams.fanout import FanOut, Key, Sent
 from sisock.nodes.streams.ids import Ids
-from sisock.nodes.streams.message import Message, encode, id_field, parse, parts_of
+from sisock.nodes.streams.message import Message, encode, id_field, parse, parts_of, size_field
 from sisock.nodes.streams.producers.procedure import procedure
 from sisock.nodes.streams.settings import OPTIONS, Settings
 from sisock.refusals import Refusals
@@ -196,9 +196,12 @@ class Streams(DataNode):
             return
         stage, site, topic = parts_of(timeline)
         where = f"{topic} of {site}" if stage == "prod" else f"{topic} of {site} ({stage})"
+        labels = {"site": site, "topic": topic, "stage": stage}
         fields = {
-            timeline: Field(f"What was sent as {where}, as JSON", type="string", timeline=timeline),
+            timeline: Field(f"What was sent as {where}, as JSON", type="string", timeline=timeline, labels=labels),
             id_field(timeline): Field(f"The producer's id of what was sent as {where}", type="string", timeline=timeline),
+            # A number, for those who can only plot such: how much comes, and how often.
+            size_field(timeline): Field(f"How long what was sent as {where} is", "B", timeline=timeline, labels=labels),
         }
         self.declare(fields, {timeline: Timeline()})
         self._met.add(timeline)
@@ -264,7 +267,8 @@ def _matches(parts: tuple[str, str, str], key: Key, topics: Collection[str] | No
 
 def _block(timeline: str, taken: Sequence[Taken]) -> Block:
     t = np.array([one.stamp for one in taken], np.int64)
-    columns = {timeline: Column.of([one.message.data for one in taken])}
+    data = [one.message.data for one in taken]
+    columns = {timeline: Column.of(data), size_field(timeline): Column.of([len(one.encode()) for one in data])}
     if any(one.message.id is not None for one in taken):
         columns[id_field(timeline)] = Column.of([one.message.id for one in taken])
     return Block(t, columns)

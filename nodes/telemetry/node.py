@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from sisock import DataNode, Field, Timeline
@@ -71,7 +72,10 @@ class Telemetry(DataNode):
 
     def meet(self, robot: str) -> None:
         """Declares the fields of a robot."""
-        fields = {f"{robot}.{name}": Field(spec.description, spec.units, timeline=robot) for name, spec in _FIELDS.items()}
+        fields = {
+            f"{robot}.{name}": replace(spec, timeline=robot, labels={"robot": robot, "quantity": name})
+            for name, spec in _FIELDS.items()
+        }
         self.declare(fields, {robot: Timeline()})
 
     def keep(self, robot: str, block: Block) -> Future[Any]:

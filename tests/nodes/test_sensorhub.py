@@ -215,6 +215,7 @@ async def test_the_channel_is_a_node_like_any_other(node, broker, router):
         catalogue = await consumer.get_fields("sensorhub")
         assert catalogue.fields["temperature"].units == "degC"
         assert catalogue.fields["humidity"].timeline == "humidity"
+        assert catalogue.fields["humidity"].labels == {"sensor": "humidity"}
         raw = json.loads((await asked(node.face.address, "/sensordata/temperature"))[1])[0]
         assert len(raw) == 51
         for one in seen.values():

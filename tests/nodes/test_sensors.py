@@ -117,6 +117,7 @@ def test_a_sensor_that_is_plugged_in_becomes_a_field():
     chips["usb"] = [Feature("", 21.5)]
     node.take_sample()
     assert set(node.fields) == {"k10temp_tctl", "usb_temp1"}
+    assert node.fields["usb_temp1"].labels == {"quantity": "temperature", "chip": "usb", "feature": "temp1"}
     assert node.get_data(["k10temp_tctl", "usb_temp1"], 1, None)["data"] == {
         "k10temp_tctl": [40.0, 40.0],
         "usb_temp1": [None, 21.5],
@@ -144,6 +145,7 @@ def test_names_of_chips_and_features():
         ("sensor_sensor", None),
     ]
     assert found[0].description == "Temperature, coretemp Package id 0"
+    assert found[0].labels == {"quantity": "temperature", "chip": "coretemp", "feature": "Package id 0"}
     assert of_chips({"nct": [Feature("", math.nan)]}, "fan", "rpm", "Fan speed")[0].value is None
     assert len(normalised("x" * 1000)) == 80
 

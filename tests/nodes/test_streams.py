@@ -455,12 +455,18 @@ async def test_streams_are_a_node_like_any_other(router, node):
         await node.post(form("a/b:c%", "weather", {"t": 1.50}))
         name = "a%2Fb%3Ac%25/weather"
         catalogue = await consumer.get_fields("streams")
-        assert {field: spec.timeline for field, spec in catalogue.fields.items()} == {name: name, f"{name}/id": name}
-        seen = Seen(consumer.follow("streams", [name], start=-60.0))
+        assert {field: spec.timeline for field, spec in catalogue.fields.items()} == dict.fromkeys(
+            (name, f"{name}/id", f"{name}/bytes"), name
+        )
+        labels = {"site": "a/b:c%", "topic": "weather", "stage": "prod"}
+        assert (catalogue.fields[f"{name}/bytes"].units, catalogue.fields[f"{name}/bytes"].labels) == ("B", labels)
+        seen = Seen(consumer.follow("streams", [name, f"{name}/bytes"], start=-60.0))
         await until(lambda: seen.count(name) == 1)
         await node.post(form("a/b:c%", "weather", [1]))
         await until(lambda: seen.count(name) == 2)
-        assert seen.rows[name].columns[name].values.tolist() == ['{"t": 1.5}', "[1]"]
+        columns = seen.rows[name].columns
+        assert columns[name].values.tolist() == ['{"t": 1.5}', "[1]"]
+        assert columns[f"{name}/bytes"].values.tolist() == [10, 3]
     finally:
         await consumer.stop()
 

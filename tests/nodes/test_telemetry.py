@@ -282,6 +282,7 @@ async def test_robots_are_a_node_like_any_other(router, node):
             "rover.odometer": "m",
             "rover.speed": "m/s",
         }
+        assert catalogue.fields["rover.speed"].labels == {"robot": "rover", "quantity": "speed"}
         seen = Seen(consumer.follow("telemetry", ["rover.odometer", "rover.speed"], start=1.0))
         await until(lambda: seen.count("rover") == 1)
         await sender.tell("3,4,1700000002000,rover")
