@@ -97,11 +97,12 @@ _IDS = {
     "flowlpm": ("L/min", "l/min"),
     "flowcms": ("m3/s", "m³/s"),
 }
-_BY_LABEL = {label: unit for unit, labels in _IDS.items() for label in labels}
+KNOWN = {label: unit for unit, labels in _IDS.items() for label in labels}
+"""The ids of the labels that are known."""
 
 
 def grafana_unit(label: str | None) -> str | None:
     """The id of a unit in Grafana; `suffix:LABEL` for a label that it does not know, None for no label."""
     if not label:
         return None
-    return _BY_LABEL.get(label.strip()) or f"suffix:{label}"
+    return KNOWN.get(label.strip()) or f"suffix:{label}"
