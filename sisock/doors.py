@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
@@ -212,15 +212,37 @@ class Door:
         if name is None and method == "secret":
             # Each half may be percent-encoded, as in the page's address, so that the first colon parts them.
             name, secret = (unquote(half) for half in secret.partition(":")[::2])
-        if self._throttle.turns_away(address, name or ""):
-            self._note("refused", name or "", address, method=method, why="too many")
+
+        async def find() -> User:
+            if name is not None:
+                return self._user(name, secret)
+            user = await self._tokens.user(secret, self._clock)
+            if not self.rules.believes(user.authid):
+                raise NotAuthenticated("its bearer is blocked")
+            return user
+
+        return await self._enter(name or "", method, address, find)
+
+    async def prove(self, name: str, proves: Callable[[str], bool], address: str) -> Caller:
+        """Who comes as that user and has signed with the secret; `proves` says whether it is done with this one."""
+
+        async def find() -> User:
+            user = self._admitted(name)
+            # It is asked in any case, so that the time of an answer tells nothing of who is there.
+            if not proves((user and user.secret) or new_secret()) or user is None:
+                raise NotAuthenticated("a wrong signature" if user else "no such user")
+            return user
+
+        return await self._enter(name, "signature", address, find)
+
+    async def _enter(self, name: str, method: str, address: str, find: Callable[[], Awaitable[User]]) -> Caller:
+        if self._throttle.turns_away(address, name):
+            self._note("refused", name, address, method=method, why="too many")
             raise TooManyLogins
         try:
-            user = await self._tokens.user(secret, self._clock) if name is None else self._user(name, secret)
-            if name is None and not self.rules.believes(user.authid):
-                raise NotAuthenticated("its bearer is blocked")
+            user = await find()
         except NotAuthenticated as error:
-            await self._refuse(name or "", address, method, str(error))
+            await self._refuse(name, address, method, str(error))
             raise NotAuthenticated("these credentials are not accepted") from None
         # A dashboard shows its token with every request; one line an hour tells it.
         if self._throttle.succeeded(address, user.authid):
@@ -236,10 +258,15 @@ class Door:
         now = self._users.get(user.authid)
         return now is not None and now.fingerprint == user.fingerprint and (now.expires is None or now.expires > self._clock())
 
-    def _user(self, name: str, secret: str) -> User:
+    def _admitted(self, name: str) -> User | None:
+        """The user of that name who is neither blocked nor over."""
         user = self._users.get(name)
         if user is not None and (name in self.rules.blocked or (user.expires is not None and user.expires <= self._clock())):
-            user = None
+            return None
+        return user
+
+    def _user(self, name: str, secret: str) -> User:
+        user = self._admitted(name)
         # Both are compared in any case, so that the time of an answer tells nothing of who is there.
         right = same(secret, (user and user.secret) or new_secret())
         right |= same(ticket_digest(secret), (user and user.ticket) or ticket_digest(new_secret()))

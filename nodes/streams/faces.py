@@ -9,7 +9,7 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.web.resource import Resource
 
 from sisock.doors import LOOPBACK, Caller, Door, caller_of
-from sisock.errors import Busy, InvalidArgument, NotAuthorized, SisockError
+from sisock.errors import Busy, InvalidArgument, NotAuthenticated, NotAuthorized, SisockError, TooManyLogins
 from sisock.faces import Face
 from sisock.home import Home, is_loopback
 from sisock.http import Policy, application, headers_of, reply_error
@@ -18,14 +18,21 @@ from sisock.metrics import add_routes as add_health
 from sisock.nodes.streams.message import MAX_MESSAGE
 from sisock.nodes.streams.producers.http import add_routes
 from sisock.nodes.streams.settings import PORT
+from sisock.nodes.streams.signature import SCHEME, signed_by
 from sisock.nodes.streams.sqs import Endpoint
 from sisock.nodes.streams.subscribers import Asked, Subscribers, asked
+from sisock.rules import Rules, covers
+from sisock.users import User
 
 if TYPE_CHECKING:
     from sisock.nodes.streams.node import Streams
 
 # A queue's batch, in which each body may have grown to six times its length by escapes.
 MAX_BODY = 6 * MAX_MESSAGE + (64 << 10)
+
+
+# A queue's client whose signature is none of a user's.
+NOBODY = Caller(User("nobody", "consumer"), Rules)
 
 
 class Faces:
@@ -104,17 +111,36 @@ class Doors:
     async def admit_request(self, request: Any) -> Caller:
         """Who makes a request. A page shows its token in the query, as it can send no header with a WebSocket."""
         if request.method == b"POST":
-            # A queue client's signature is no token of ours; its network lets it in, or nothing does.
-            signed = any(one.startswith("AWS4-HMAC-SHA256 ") for one in headers_of(request, b"authorization"))
-            return await (self._producers.admit(None, _address(request)) if signed else self._producers.admit_request(request))
+            return await self._admit_producer(request)
         token = request.args.get(b"token", ())
         if len(token) == 1 and not headers_of(request, b"authorization"):
             return await self._subscribers.admit(f"Bearer {token[0].decode('latin-1')}", _address(request))
         return await self._subscribers.admit_request(request)
 
+    async def _admit_producer(self, request: Any) -> Caller:
+        address = _address(request)
+        if not any(one.startswith(SCHEME) for one in headers_of(request, b"authorization")):
+            return await self._producers.admit_request(request)
+        if covers(self._producers.open_to, address):
+            # Of a network that is let in anybody may come, with whatever key a program was given elsewhere.
+            return await self._producers.admit(None, address)
+        try:
+            signed = signed_by(request)
+            if signed is None:
+                raise NotAuthenticated("the request is not signed")
+            return await self._producers.prove(signed.name, signed.proves, address)
+        except (NotAuthenticated, TooManyLogins) as error:
+            # A queue's client is told in its own form; until then it is somebody who may do nothing.
+            request.refused = error
+            return NOBODY
+
     def close(self) -> None:
         """Closes that of producers; the other is the face's."""
         self._producers.close()
+
+
+def _refuse(request: Any, error: SisockError) -> bytes:
+    return reply_error(request, error.status, error.uri, str(error))
 
 
 def _address(request: Any) -> str:
@@ -150,9 +176,12 @@ class _Root(Resource):
         """Passes the request on."""
         caller = caller_of(request)
         if request.method == b"POST":
-            if caller.has_token and not caller.may("send", self._node.source):
-                return reply_error(request, 403, NotAuthorized.uri, f"this caller may not send to {self._node.source!r}")
-            return self._queue.render(request) if self._queue.means(request) else self._rest.render(request)
+            refused: SisockError | None = getattr(request, "refused", None)
+            if refused is None and caller.has_token and not caller.may("send", self._node.source):
+                refused = NotAuthorized(f"this caller may not send to {self._node.source!r}")
+            if self._queue.means(request):
+                return self._queue.render(request, refused)
+            return self._rest.render(request) if refused is None else _refuse(request, refused)
         stage = request.path[1:].rstrip(b"/").decode("latin-1")
         upgrades = any("websocket" in one.lower() for one in headers_of(request, b"upgrade"))
         if request.method != b"GET" or not (upgrades or stage in self._node.settings.stages):
@@ -161,7 +190,7 @@ class _Root(Resource):
             wanted = self._checked(request, stage, caller)
         except SisockError as error:
             self._subscribers.counts.refused += 1
-            return reply_error(request, error.status, error.uri, str(error))
+            return _refuse(request, error)
         if not upgrades:
             request.setHeader(b"Upgrade", b"websocket")
             return reply_error(request, 426, "upgrade_required", "this is a WebSocket")

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
 
-from sisock.errors import Busy, InvalidArgument, SisockError
+from sisock.errors import Busy, InvalidArgument, NotAuthorized, SisockError, TooManyLogins
 from sisock.http import headers_of
 from sisock.nodes.streams.message import MAX_ID, MAX_MESSAGE, Message, make, parse
 
@@ -61,11 +61,11 @@ class Endpoint:
         """Whether a request is a queue client's: it comes to the root, or to a queue's own address."""
         return bool(request.path == b"/") or bool(request.path.startswith(f"/{ACCOUNT}/".encode()))
 
-    def render(self, request: Any) -> Any:
-        """Answers one."""
+    def render(self, request: Any, refused: SisockError | None = None) -> Any:
+        """Answers one; `refused` is why its sender may not do anything."""
         gone: list[Any] = []
         request.notifyFinish().addBoth(gone.append)
-        answered = Deferred.fromCoroutine(self._answer(request))
+        answered = Deferred.fromCoroutine(self._answer(request, refused))
 
         def finish(body: bytes) -> None:
             if not gone:
@@ -75,9 +75,11 @@ class Endpoint:
         answered.addCallback(finish).addErrback(lambda failure: log.failure("a queue's client got no answer", failure))
         return NOT_DONE_YET
 
-    async def _answer(self, request: Any) -> bytes:
+    async def _answer(self, request: Any, refused: SisockError | None) -> bytes:
         speech: _Speech = _Json(request) if headers_of(request, b"x-amz-target") else _Query(request)
         try:
+            if refused is not None:
+                raise _denied(refused)
             try:
                 action, told = speech.read()
                 act = self._actions.get(action)
@@ -162,6 +164,15 @@ class Endpoint:
             message = f"The specified queue does not exist. There are {there}."
             raise QueueError("QueueDoesNotExist", message, "AWS.SimpleQueueService.NonExistentQueue")
         return stage
+
+
+def _denied(error: SisockError) -> QueueError:
+    """What a client is told who may not send, by the names that queues have for it."""
+    if isinstance(error, NotAuthorized):
+        return QueueError("AccessDeniedException", str(error), "AccessDenied", 403)
+    if isinstance(error, TooManyLogins):
+        return QueueError("RequestThrottled", str(error), "AWS.SimpleQueueService.RequestThrottled", error.status)
+    return QueueError("InvalidSignatureException", str(error), "SignatureDoesNotMatch", 403)
 
 
 def _text(told: Mapping[str, Any], name: str) -> str:

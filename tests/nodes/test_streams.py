@@ -8,9 +8,11 @@ import pytest
 import pytest_twisted
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
 
+from sisock.certificates import Certificates
 from sisock.consumer import Consumer
 from sisock.errors import NodeFailed
 from sisock.home import Home
@@ -47,13 +49,17 @@ class Browser(WebSocketClientProtocol):
         await self.factory.gone
 
 
-async def connect(address, path, headers=None):
+async def connect(address, path, headers=None, authority=None):
     from twisted.internet import reactor
 
     factory = WebSocketClientFactory(address.replace("http", "ws", 1) + path, headers=headers)
     factory.protocol, factory.noisy = Browser, False
     factory.ready, factory.gone = Deferred(), Deferred()
-    await HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1])).connect(factory)
+    endpoint = HostnameEndpoint(reactor, "localhost", int(address.rsplit(":", 1)[1]))
+    if authority is not None:
+        trusted = Certificate.loadPEM(authority.read_bytes())
+        endpoint = wrapClientTLS(optionsForClientTLS("localhost", trustRoot=trusted), endpoint)
+    await endpoint.connect(factory)
     return await factory.ready
 
 
@@ -138,10 +144,10 @@ async def test_a_handshake_without_a_site_is_refused(node):
         await connect(node.faces.address, "/prod?site=a", {"Origin": "http://evil.example"})
 
 
-def client(address, **more):
+def client(address, name="any", secret="any", **more):
     import boto3
 
-    keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
+    keys = {"aws_access_key_id": name, "aws_secret_access_key": secret, "region_name": "us-east-1"}
     return boto3.session.Session().client("sqs", endpoint_url=address, **keys, **more)
 
 
@@ -539,6 +545,68 @@ async def test_where_tokens_are_asked_for_pages_show_theirs_in_the_address(node,
     await node.post(body, headers={"Authorization": f"Bearer sender:{sender.secret}"})
     await until(lambda: staying.said == [1])
     await staying.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_over_tls_boto3_programs_sign_with_the_secret_of_a_user(router, monkeypatch):
+    """The access key is a user of the site: beyond the networks that are named, that is who a program is."""
+    from datetime import UTC, datetime, timedelta
+
+    from botocore import auth
+    from botocore.config import Config
+
+    monkeypatch.setenv("SISOCK_STREAMS_TLS", "1")
+    home = Home.default()
+    home.make()
+    sender, reader = home.users.ensure("camera", "node", "camera"), home.users.ensure("reader", "consumer")
+    home.rules.path.write_text("[face.streams]\nwithout_token = []\n[face.streams_producers]\nwithout_token = []\n")
+    made = Streams()
+    service = await router.serve(made)
+    address, authority = made.faces.address, Certificates(home.path).authority
+    assert address.startswith("https://")
+
+    def send(name, secret, n, change=None):
+        sqs = client(address, name, secret, verify=str(authority), config=Config(retries={"total_max_attempts": 1}))
+        if change is not None:
+            sqs.meta.events.register("before-send.sqs.*", change)
+        try:
+            url = sqs.get_queue_url(QueueName="datastreamIncomingQueue-prod")["QueueUrl"]
+            sqs.send_message(QueueUrl=url, MessageBody=form("dome", "jobs", n).decode())
+        except sqs.exceptions.ClientError as error:
+            return error.response["Error"]["Code"]
+
+    def other_body(request, **_):
+        request.body = request.body.replace(b"prod", b"dev ")
+
+    def other_target(request, **_):
+        request.headers["X-Amz-Target"] = "AmazonSQS.SendMessage"
+
+    def no_target(request, **_):
+        request.headers["Authorization"] = request.headers["Authorization"].replace(b";x-amz-target", b"")
+
+    def other_digest(request, **_):
+        request.headers["X-Amz-Content-SHA256"] = "UNSIGNED-PAYLOAD"
+
+    try:
+        page = await connect(address, f"/prod?site=dome&token=reader:{reader.secret}", authority=authority)
+        with pytest.raises(ConnectionError, match="401"):
+            await connect(address, "/prod?site=dome", authority=authority)
+        assert await deferToThread(send, "camera", sender.secret, 1) is None
+        await until(lambda: page.said == [1])
+        assert await deferToThread(send, "camera", "wrong", 2) == "SignatureDoesNotMatch"
+        assert await deferToThread(send, "nobody", sender.secret, 2) == "SignatureDoesNotMatch"
+        assert await deferToThread(send, "reader", reader.secret, 2) == "AccessDenied"
+        for change in (other_body, other_target, no_target, other_digest):
+            assert await deferToThread(send, "camera", sender.secret, 2, change) == "SignatureDoesNotMatch", change
+        with monkeypatch.context() as clock:
+            clock.setattr(auth, "get_current_datetime", lambda: datetime.now(UTC) - timedelta(minutes=6))
+            assert await deferToThread(send, "camera", sender.secret, 2) == "SignatureDoesNotMatch"
+        home.users.remove("camera")
+        assert await deferToThread(send, "camera", sender.secret, 2) == "SignatureDoesNotMatch"
+        assert page.said == [1]
+        await page.leave()
+    finally:
+        await service.stop()
 
 
 @pytest_twisted.async_yield_fixture

@@ -1,4 +1,7 @@
-"""Producers over WAMP: the procedure `consumer.streams.send(site, topic, data, id=None, stage="prod")`."""
+"""Producers over WAMP: the procedure `consumer.streams.send(site, topic, data, id=None, stage="prod")`.
+
+WAMP carries values, not their spelling: `data` goes out as JSON of its own, in the order of its keys, and a number as Python writes it.
+"""
 
 from __future__ import annotations
 
