@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.threads import blockingCallFromThread
 
@@ -17,12 +17,17 @@ from sisock.history import Described
 from sisock.http import application
 from sisock.intake import Intake
 from sisock.metrics import Health, Metrics, add_routes
+from sisock.nodes.ocs_feed.document import DOCUMENT
 from sisock.nodes.ocs_feed.feed import Observatory
 from sisock.nodes.ocs_feed.settings import OPTIONS, Settings
 from sisock.nodes.ocs_feed.source import Samples, read
+from sisock.openapi import offer
 from sisock.refusals import Refusals
 from sisock.retention import Retention
 from sisock.times import EARLIEST, LATEST
+
+if TYPE_CHECKING:
+    from klein import Klein
 
 # Where it tells how it is; SISOCK_OCS_FEED_PORT says otherwise.
 PORT = 8021
@@ -86,6 +91,12 @@ class OcsFeed(DataNode):
 
     def _open(self) -> None:
         """Tells how it is at /healthz and /metrics, and begins to follow."""
+        self.face = Face("ocs_feed", PORT)
+        self.face.listen(self.application())
+        self.observatory.start()
+
+    def application(self) -> Klein:
+        """What its port answers."""
         app, metrics, counts = application(), Metrics("ocs_feed"), self.refusals.counts
         metrics.counter("events", "Events that came", lambda: self.events)
         metrics.counter("refused", "Events and blocks that were malformed, by topic", lambda: counts, label="topic")
@@ -95,9 +106,8 @@ class OcsFeed(DataNode):
         metrics.gauge("channels", "Channels there are", lambda: len(self.fields))
         metrics.gauge("waiting", "Blocks that wait for the store", lambda: self.intake.waiting)
         add_routes(app, metrics, self._how)
-        self.face = Face("ocs_feed", PORT)
-        self.face.listen(app)
-        self.observatory.start()
+        offer(app, DOCUMENT)
+        return app
 
     def _how(self) -> Health:
         more = {"url": self.settings.access.url, "events": self.events, "refused": dict(self.refusals.newest)}

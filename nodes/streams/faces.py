@@ -15,16 +15,20 @@ from sisock.home import Home, is_loopback
 from sisock.http import Policy, application, headers_of, reply_error
 from sisock.metrics import Health, Metrics
 from sisock.metrics import add_routes as add_health
+from sisock.nodes.streams.document import DOCUMENT
 from sisock.nodes.streams.message import MAX_MESSAGE
 from sisock.nodes.streams.producers.http import add_routes
 from sisock.nodes.streams.settings import PORT
 from sisock.nodes.streams.signature import SCHEME, signed_by
 from sisock.nodes.streams.sqs import Endpoint
 from sisock.nodes.streams.subscribers import Asked, Subscribers, asked
+from sisock.openapi import offer
 from sisock.rules import Rules, covers
 from sisock.users import User
 
 if TYPE_CHECKING:
+    from klein import Klein
+
     from sisock.nodes.streams.node import Streams
 
 # A queue's batch, in which each body may have grown to six times its length by escapes.
@@ -53,17 +57,22 @@ class Faces:
         """Where it listens."""
         return self._face.address
 
+    def application(self) -> Klein:
+        """The HTTP API: all but the WebSocket and the queue's endpoint."""
+        app = application()
+        add_health(app, self._metrics(), lambda: Health(self._node.trouble()))
+        add_routes(app, self._node)
+        offer(app, DOCUMENT)
+        return app
+
     def listen(self) -> None:
         """Begins to listen; PortTaken if another program does, SetupError where it would not be safe."""
         node = self._node
         allow_files()
-        app = application()
-        add_health(app, self._metrics(), lambda: Health(node.trouble()))
-        add_routes(app, node)
         here = LOOPBACK if is_loopback(self._face.where.host) else ()
         producers = Door.of(Home.default(), f"{node.name}_producers", default=here)
         self._doors = Doors(self._face.door, producers)
-        root = _Root(app.resource(), self.subscribers, Endpoint(node), node, self._doors)
+        root = _Root(self.application().resource(), self.subscribers, Endpoint(node), node, self._doors)
         self._face.listen(root, door=self._doors, max_body=MAX_BODY)
         self._face.watch(lambda: self.subscribers.open)
 
@@ -182,18 +191,14 @@ class _Root(Resource):
             if self._queue.means(request):
                 return self._queue.render(request, refused)
             return self._rest.render(request) if refused is None else _refuse(request, refused)
-        stage = request.path[1:].rstrip(b"/").decode("latin-1")
-        upgrades = any("websocket" in one.lower() for one in headers_of(request, b"upgrade"))
-        if request.method != b"GET" or not (upgrades or stage in self._node.settings.stages):
+        if request.method != b"GET" or not any("websocket" in one.lower() for one in headers_of(request, b"upgrade")):
             return self._rest.render(request)
+        stage = request.path[1:].rstrip(b"/").decode("latin-1")
         try:
             wanted = self._checked(request, stage, caller)
         except SisockError as error:
             self._subscribers.counts.refused += 1
             return _refuse(request, error)
-        if not upgrades:
-            request.setHeader(b"Upgrade", b"websocket")
-            return reply_error(request, 426, "upgrade_required", "this is a WebSocket")
         self._subscribers.next = wanted
         return self._upgrade.render(request)
 

@@ -12,11 +12,14 @@ from twisted.internet.threads import deferToThread
 from sisock.consumer import Consumer
 from sisock.errors import InvalidArgument, SetupError
 from sisock.nodes.ocs_feed import OcsFeed
+from sisock.nodes.ocs_feed.document import DOCUMENT
 from sisock.nodes.ocs_feed.settings import Settings
 from sisock.nodes.ocs_feed.simulator import Agent, Publisher
 from sisock.nodes.ocs_feed.source import Feed, read
+from sisock.openapi import differences
 from sisock.store.store import Store
 from sisock.testing import Link, NodeContract, Router
+from tests.conforming import conforms
 from tests.plain import join, until
 from tests.test_follow import Seen
 
@@ -161,6 +164,8 @@ async def test_channels_of_many_feeds_are_followed_and_what_is_malformed_is_coun
         said = await deferToThread(lambda: urllib.request.urlopen(node.face.address + "/metrics", timeout=10).read().decode())
         assert f'sisock_ocs_feed_refused_total{{topic="{TOPIC}"}} 4.0' in said
         assert "sisock_ocs_feed_connected 1.0" in said
+        assert not differences(node.application(), DOCUMENT)
+        await conforms(node.face.address, examples=5)
         catalogue = await consumer.get_fields("data_feed")
         assert {name: (spec.timeline, spec.type) for name, spec in catalogue.fields.items()} == {
             "dome.air.air_t": ("observatory.dome.air.air", "number"),

@@ -17,7 +17,10 @@ from sisock.consumer import Consumer
 from sisock.errors import NodeFailed
 from sisock.home import Home
 from sisock.nodes.streams import Streams
+from sisock.nodes.streams.document import DOCUMENT
+from sisock.openapi import differences
 from sisock.testing import Link, NodeContract
+from tests.conforming import conforms
 from tests.plain import until
 from tests.test_follow import Seen
 
@@ -508,6 +511,12 @@ async def test_what_is_wrong_is_said_and_counted(node):
     await node.post(form("dome", "t", 1))
     await until(lambda: len(dome.heard) == 6)
     await dome.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_api_is_what_its_document_says(node):
+    assert not differences(node.faces.application(), DOCUMENT)
+    await conforms(node.faces.address, but="GET /{stage}")
 
 
 @pytest_twisted.ensureDeferred

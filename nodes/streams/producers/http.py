@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sisock.errors import InvalidArgument
-from sisock.http import reply
+from sisock.http import reply, reply_error
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -19,16 +19,21 @@ _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def add_routes(app: Klein, node: Streams) -> None:
-    """Adds the producers' route to a Klein application."""
+    """Adds the producers' route to a Klein application, and what is said to whoever asks for the subscribers' without one."""
 
     async def send(request: Any, stage: str) -> bytes:
-        node.settings.check_stage(stage)
         messages = [node.parse(body, stage, "http") for body in _bodies(request.content.read(), node)]
         if messages:
             await node.send(*messages)
         return reply(request, {"stored": len(messages)}, 201)
 
-    app.route("/<string:stage>", methods=["POST"])(send)
+    def subscribe(request: Any, stage: str) -> bytes:
+        request.setHeader(b"Upgrade", b"websocket")
+        return reply_error(request, 426, "upgrade_required", f"/{stage} is a WebSocket: ws://host:port/{stage}?site=<site>")
+
+    path = "/<any({}):stage>".format(",".join(f'"{stage}"' for stage in node.settings.stages))
+    app.route(path, methods=["GET"])(subscribe)
+    app.route(path, methods=["POST"])(send)
 
 
 def _bodies(raw: bytes, node: Streams) -> list[bytes]:

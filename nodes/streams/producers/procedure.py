@@ -1,6 +1,7 @@
 """Producers over WAMP: the procedure `consumer.streams.send(site, topic, data, id=None, stage="prod")`.
 
-WAMP carries values, not their spelling: `data` goes out as JSON of its own, in the order of its keys, and a number as Python writes it.
+WAMP carries values, not their spelling: `data` goes out as JSON of its own, in the order of its keys, and numbers as Python
+writes them.
 """
 
 from __future__ import annotations
