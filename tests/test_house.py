@@ -71,6 +71,7 @@ LAYERS = {
         "hub",
         "intake",
         "retention",
+        "learning",
         "naming",
         "newest",
         "node",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from autobahn.twisted.util import sleep
 from twisted.internet.threads import deferToThread
 
 from bench.follow.site import access
@@ -49,6 +50,8 @@ class OutletPart:
         self._node = Outlet()
         self._service = NodeService(self._node, self._access, Identity("bench", 1))
         await self._service.start()
+        while not self._node.ready:
+            await sleep(0.05)
         return self._node.faces.address
 
     async def stop(self):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,12 @@ from twisted.internet.threads import blockingCallFromThread
 
 from sisock import DataNode, Field, Timeline
 from sisock.blocks import Block, concat, merge
-from sisock.errors import InvalidArgument, StoreAway
+from sisock.errors import InvalidArgument
 from sisock.faces import Face
 from sisock.history import Described
 from sisock.http import application
 from sisock.intake import Intake
+from sisock.learning import Learning
 from sisock.metrics import Health, Metrics, add_routes
 from sisock.nodes.ocs_feed.document import DOCUMENT
 from sisock.nodes.ocs_feed.feed import Observatory
@@ -52,29 +53,36 @@ class OcsFeed(DataNode):
         self.observatory = Observatory(self.settings.access, self.settings.feeds, self.take)
         self.events = 0
         self.face: Face | None = None
+        self._learning = Learning(self.name, self._take_up)
         self._retention = Retention(self, self.settings.keep)
 
     def start(self) -> None:
         """Begins to follow the feeds."""
         from twisted.internet import reactor
 
-        try:
-            self._take_up()
-        except StoreAway as error:
-            self._refuse("history", f"which channels there were is not known yet: {error}")
+        self._learning.start()
         self.intake.start()
         blockingCallFromThread(reactor, self._open)
 
     def _take_up(self) -> None:
         """Declares the channels that the history has, so that they can be read before they come again."""
+        from twisted.internet import reactor
+
         history = self.history
         if not isinstance(history, Described):
             return
-        for timeline in history.timelines():
+        found: dict[str, Field] = {}
+        timelines = history.timelines()
+        for timeline in timelines:
             names = history.fields(timeline)
             last = history.tail(timeline, names, EARLIEST, LATEST).block
-            found = {name: Field(type=column.type, timeline=timeline) for name, column in last.columns.items()}
-            self.declare(found, {timeline: Timeline(lateness=LATENESS)})
+            found |= {name: Field(type=column.type, timeline=timeline) for name, column in last.columns.items()}
+        # Events, which declare what is new, are taken in the reactor's thread.
+        blockingCallFromThread(reactor, self._declare_known, found, timelines)
+
+    def _declare_known(self, found: Mapping[str, Field], timelines: Sequence[str]) -> None:
+        new = {name: spec for name, spec in found.items() if name not in self.fields}
+        self.declare(new, {timeline: Timeline(lateness=LATENESS) for timeline in timelines})
 
     def trouble(self) -> str | None:
         """Whether the store does not take what comes, or the observatory's router is away."""
@@ -84,6 +92,7 @@ class OcsFeed(DataNode):
         """Follows no more, and stores what came."""
         from twisted.internet import reactor
 
+        self._learning.stop()
         blockingCallFromThread(reactor, self.observatory.stop)
         self.intake.stop()
         if self.face is not None:

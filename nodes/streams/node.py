@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred
 
 from sisock import DataNode, Field, Timeline
 from sisock.blocks import Block, Column
-from sisock.errors import Busy, InvalidArgument, StoreAway, TooMuch
+from sisock.errors import Busy, InvalidArgument, TooMuch
 from sisock.intake import Intake
+from sisock.learning import Learning
 from sisock.nodes.streams.fanout import FanOut, Key, Sent
 from sisock.nodes.streams.ids import Ids
 from sisock.nodes.streams.message import Message, encode, id_field, parse, parts_of, size_field
@@ -28,8 +29,6 @@ from sisock.times import MICROS, now
 
 # Sites and topics together; beyond, somebody sends names that are none.
 MAX_TIMELINES = 10_000
-# Seconds between two tries to read what came before, while the store is away.
-LEARN_EVERY = 2.0
 # Rows of a page that is read back, and bytes of what is handed on at a time.
 PAGE_ROWS = 256
 CHUNK = 128 << 10
@@ -76,7 +75,7 @@ class Streams(DataNode):
         self._stamp = 0
         self._ids = Ids()
         self._retention = Retention(self, self.settings.keep)
-        self._ends = threading.Event()
+        self._learning = Learning(self.name, self._take_up)
         self._met: set[str] = set()
         self._parts: list[Any] = []
         self.procedures = {"send": procedure(self)}
@@ -89,11 +88,7 @@ class Streams(DataNode):
         from sisock.nodes.streams.faces import Faces
         from sisock.nodes.streams.producers.queue import Queues
 
-        try:
-            self._take_up()
-        except StoreAway as error:
-            self.errors.say("history", f"what came before is not known yet: {error}")
-            threading.Thread(target=self._learn, name="streams-learn", daemon=True).start()
+        self._learning.start()
         # Of what is not known here whoever asks `since` hears from the history, or not at all.
         self.fanout.begin(self._stamp if self._ids.known else round(now() * MICROS))
         self.intake.start()
@@ -113,7 +108,7 @@ class Streams(DataNode):
 
     def stop(self) -> None:
         """Takes no more, and stores what was taken."""
-        self._ends.set()
+        self._learning.stop()
         for part in reversed(self._parts):
             part.stop()
         self.intake.stop()
@@ -128,15 +123,6 @@ class Streams(DataNode):
                 self._meet(timeline)
             self._stamp = max(self._stamp, newest)
             self._ids.know(ids)
-
-    def _learn(self) -> None:
-        """Tries again to learn what came before, until the store is there."""
-        while not self._ends.wait(LEARN_EVERY):
-            try:
-                self._take_up()
-            except StoreAway:
-                continue
-            return
 
     @property
     def known(self) -> int:

@@ -7,10 +7,12 @@ import math
 import random
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -24,10 +26,36 @@ TOPICS = ("sitestatus", "weather", "jobs", "imagedata", "phase_status", "usersta
 MAX_IN_FLIGHT = 100
 
 
+class _Body(Protocol):
+    """Reads an answer: Twisted's own readBody misses a method of its transport over TLS, and warns."""
+
+    def __init__(self) -> None:
+        self.read: Deferred[bytes] = Deferred()
+        self._parts: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        self._parts.append(data)
+
+    def connectionLost(self, reason: Any = None) -> None:  # noqa: N802
+        if not self.read.called:
+            self.read.callback(b"".join(self._parts))
+
+
 class Producers:
     """Sends messages of some sites; counts what is stored, and what was refused."""
 
-    def __init__(self, url: str, stage: str, sites: int, rate: float, size: int, token: str | None, seed: int | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        stage: str,
+        sites: int,
+        rate: float,
+        size: int,
+        token: str | None,
+        seed: int | None,
+        authority: Path | None = None,
+    ) -> None:
+        self._authority = authority
         self._chance = random.Random(seed)  # noqa: S311  nothing here is secret
         self._url, self._size, self._rate = f"{url.rstrip('/')}/{stage}", size, rate
         self._sites = [f"site-{number:02d}" for number in range(1, sites + 1)]
@@ -43,11 +71,14 @@ class Producers:
     def start(self) -> None:
         """Sends from then on."""
         from twisted.internet import reactor
-        from twisted.web.client import Agent, HTTPConnectionPool
+        from twisted.internet.ssl import Certificate
+        from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
         pool = HTTPConnectionPool(reactor)
         pool.maxPersistentPerHost = 10
-        self._agent = Agent(reactor, connectTimeout=10, pool=pool)
+        pinned = None if self._authority is None else Certificate.loadPEM(self._authority.read_bytes())
+        policy = BrowserLikePolicyForHTTPS(pinned)
+        self._agent = Agent(reactor, policy, connectTimeout=10, pool=pool)
         self._loop.start(max(1.0 / self._rate, 0.02))
 
     async def stop(self) -> None:
@@ -65,22 +96,25 @@ class Producers:
             flying = Deferred.fromCoroutine(self._send(self.message()))
             self._flying.add(flying)
             flying.addBoth(self._landed, flying)
+            flying.addErrback(lambda failure: log.failure("a message could not be sent", failure))
 
-    def _landed(self, _: Any, flying: Deferred[Any]) -> None:
+    def _landed(self, result: Any, flying: Deferred[Any]) -> Any:
         self._flying.discard(flying)
+        return result
 
     async def _send(self, message: bytes) -> None:
         from io import BytesIO
 
         from twisted.internet.defer import CancelledError
         from twisted.internet.error import ConnectError, ConnectionClosed
-        from twisted.web.client import FileBodyProducer, ResponseFailed, readBody
+        from twisted.web.client import FileBodyProducer, ResponseFailed
         from twisted.web.http_headers import Headers
 
         try:
             body = FileBodyProducer(BytesIO(message))
             answer = await self._agent.request(b"POST", self._url.encode(), Headers(self._headers), body)
-            text = await readBody(answer)
+            answer.deliverBody(whole := _Body())
+            text = await whole.read
         except (ConnectError, ConnectionClosed, ResponseFailed, CancelledError) as error:
             self.refused, self.trouble = self.refused + 1, str(error) or type(error).__name__
             return
@@ -123,10 +157,13 @@ def sites(count: int, rate: float, size: int, stage: str, url: str | None, token
     """  # noqa: D301
     from sisock.cli.reacting import serve
 
-    address = url or Home.default().face("streams")
+    home = Home.default()
+    address = url or home.face("streams")
     if address is None:
         raise SetupError("no streams run here. Start them with `sisock run streams`, or say where they are with --url.")
-    producers = Producers(address, stage, count, rate, size, token, seed)
+    # What is not of this home is known by the machine's own authorities.
+    authority = home.certificate if url is None and address.startswith("https:") else None
+    producers = Producers(address, stage, count, rate, size, token, seed, authority)
     tell = LoopingCall(lambda: _tell(producers))
 
     async def start() -> None:

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
 
 from sisock.errors import Busy, InvalidArgument, NotAuthorized, SisockError, TooManyLogins
-from sisock.http import headers_of
+from sisock.http import headers_of, reply_error
 from sisock.nodes.streams.message import MAX_ID, MAX_MESSAGE, Message, make, parse
 
 if TYPE_CHECKING:
@@ -72,7 +72,11 @@ class Endpoint:
                 request.write(body)
                 request.finish()
 
-        answered.addCallback(finish).addErrback(lambda failure: log.failure("a queue's client got no answer", failure))
+        def failed(failure: Any) -> bytes:
+            log.failure("a queue's client could not be answered", failure)
+            return reply_error(request, 500, "internal", "this should not have happened; the node's log says more")
+
+        answered.addErrback(failed).addCallback(finish)
         return NOT_DONE_YET
 
     async def _answer(self, request: Any, refused: SisockError | None) -> bytes:

@@ -133,7 +133,12 @@ class Subscriber(WebSocketServerProtocol):
             self.factory.fanout.join(self)
         else:
             replayed = Deferred.fromCoroutine(self._replay(self._since))
-            replayed.addErrback(lambda failure: log.failure("a subscriber's replay failed", failure))
+            replayed.addErrback(self._replay_failed)
+
+    def _replay_failed(self, failure: Any) -> None:
+        # Who stayed would wait for messages that never come.
+        log.failure("a subscriber's replay failed", failure)
+        self.sendClose(TRY_AGAIN, "what was cannot be read")
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
         """Takes {"action": "updatesubscribersite", "site": <site>}."""

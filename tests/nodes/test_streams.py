@@ -18,6 +18,7 @@ from sisock.errors import NodeFailed
 from sisock.home import Home
 from sisock.nodes.streams import Streams
 from sisock.nodes.streams.document import DOCUMENT
+from sisock.nodes.streams.simulator import Producers
 from sisock.openapi import differences
 from sisock.testing import Link, NodeContract
 from tests.conforming import conforms
@@ -610,6 +611,11 @@ async def test_over_tls_boto3_programs_sign_with_the_secret_of_a_user(router, mo
         with monkeypatch.context() as clock:
             clock.setattr(auth, "get_current_datetime", lambda: datetime.now(UTC) - timedelta(minutes=6))
             assert await deferToThread(send, "camera", sender.secret, 2) == "SignatureDoesNotMatch"
+        producers = Producers(address, "prod", 1, 50.0, 200, f"camera:{sender.secret}", 1, authority)
+        producers.start()
+        await until(lambda: producers.stored >= 5)
+        await producers.stop()
+        assert not producers.trouble
         home.users.remove("camera")
         assert await deferToThread(send, "camera", sender.secret, 2) == "SignatureDoesNotMatch"
         assert page.said == [1]

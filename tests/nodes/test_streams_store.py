@@ -111,7 +111,7 @@ async def test_a_list_is_taken_as_a_whole_or_not_at_all(router, monkeypatch):
 
 @pytest_twisted.ensureDeferred
 async def test_a_start_without_the_database_keeps_ids_apart_and_says_what_it_cannot_tell(server, router, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LEARN_EVERY", 0.1)
+    monkeypatch.setattr("sisock.learning.AGAIN", 0.1)
 
     async def begin(start):
         made = Streams()

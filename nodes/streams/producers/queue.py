@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sisock.errors import Busy, InvalidArgument, NotInstalled, SisockError
@@ -121,7 +122,8 @@ class Reader:
             done = threading.Event()
             if self._take(received, done.set):
                 stored.append((received, done))
-        finished = [received for received, done in stored if done.wait(STORED_WITHIN)]
+        until = monotonic() + STORED_WITHIN
+        finished = [received for received, done in stored if done.wait(max(0.0, until - monotonic()))]
         if finished:
             entries = [{"Id": str(n), "ReceiptHandle": one["ReceiptHandle"]} for n, one in enumerate(finished)]
             self._client.delete_message_batch(QueueUrl=self._url, Entries=entries)
