@@ -113,20 +113,28 @@ async def test_a_list_is_taken_as_a_whole_or_not_at_all(router, monkeypatch):
 async def test_a_start_without_the_database_keeps_ids_apart_and_says_what_it_cannot_tell(server, router, tmp_path, monkeypatch):
     monkeypatch.setattr("sisock.learning.AGAIN", 0.1)
 
-    async def begin(start):
-        made = Streams()
+    monkeypatch.setenv("SISOCK_OCS_FEED_URL", "ws://localhost:1/ws")
+    monkeypatch.setenv("SISOCK_OCS_FEED_PORT", "0")
+
+    async def begin(made, start):
         made.history = await deferToThread(
-            lambda: LastingHistory(server.address, "streams", Writer("me", start), tmp_path / "box", retry=0.1)
+            lambda: LastingHistory(server.address, made.name, Writer("me", start), tmp_path / made.name, retry=0.1)
         )
         return made, await router.serve(made)
 
-    node, service = await begin(1)
+    node, service = await begin(Streams(), 1)
+    feeds, others = await begin(OcsFeed(), 1)
     assert (await post(node, form("dome", "jobs", 1, id="a")))[0] == 201
-    await service.stop()
-    await deferToThread(node.history.close)
+    block = {"block_name": "b", "data": {"x": [1.0]}, "timestamps": [1.0]}
+    feeds.take("observatory.dome.feeds.air", ([{"b": block}, {"agent_address": "observatory.dome"}],))
+    for one, of_one in ((node, service), (feeds, others)):
+        await of_one.stop()
+        await deferToThread(one.history.close)
     await deferToThread(server.kill)
-    node, service = await begin(2)
+    node, service = await begin(Streams(), 2)
+    feeds, others = await begin(OcsFeed(), 2)
     try:
+        assert not feeds.fields
         assert (await deferToThread(fetch, node.faces.address, "/healthz"))[0] == 503
         now = await connect(node.faces.address, "/prod?site=dome")
         # What has an id is to be kept once, and nobody can say whether it was; what has none is kept beside the node.
@@ -138,6 +146,7 @@ async def test_a_start_without_the_database_keeps_ids_apart_and_says_what_it_can
         assert await since.factory.gone == 4503
         await deferToThread(server.start)
         await until(lambda: deferToThread(lambda: fetch(node.faces.address, "/healthz")[0] == 200), 30)
+        await until(lambda: feeds.fields.keys() == {"dome.air.x"}, 30)
         for again in ("a", "b", "b"):
             assert (await post(node, form("dome", "jobs", 3, id=again)))[0] == 201
         everything = await connect(node.faces.address, "/prod?site=dome&since=-1h")
@@ -147,5 +156,6 @@ async def test_a_start_without_the_database_keeps_ids_apart_and_says_what_it_can
         for one in (now, everything):
             await one.leave()
     finally:
-        await service.stop()
-        await deferToThread(node.history.close)
+        for one, of_one in ((node, service), (feeds, others)):
+            await of_one.stop()
+            await deferToThread(one.history.close)
