@@ -65,7 +65,7 @@ test: setup $(REDIS) $(PROMETHEUS) $(SCHEMATHESIS) ## Run every test.
 soak: setup $(REDIS) $(PROMETHEUS) $(SCHEMATHESIS) ## Run the long forms of the tests.
 	$(BIN)/python -m pytest -m soak --timeout 3600 -rP
 
-bench: setup $(REDIS) ## Measure the store, following, nodes, served tables and PromQL beside their baselines, 18 minutes; writes build/bench*.json.
+bench: setup $(REDIS) ## Measure the store, following, nodes, served tables and the bridge beside their baselines, 18 minutes; writes build/bench*.json.
 	@mkdir -p build
 	$(BIN)/python -m bench.store --json build/bench.json $(ARGS)
 	$(BIN)/python -m bench.follow --json build/bench-follow.json $(ARGS)
@@ -73,7 +73,7 @@ bench: setup $(REDIS) ## Measure the store, following, nodes, served tables and 
 	$(BIN)/python -m bench.robots --json build/bench-robots.json $(ARGS)
 	$(BIN)/python -m bench.geoms --json build/bench-geoms.json $(ARGS)
 	$(BIN)/python -m bench.serve --json build/bench-serve.json $(ARGS)
-	$(BIN)/python -m bench.promql --json build/bench-promql.json $(ARGS)
+	$(BIN)/python -m bench.bridge --json build/bench-bridge.json $(ARGS)
 
 # Unpacked, not installed: their services are not to run, and a benchmark needs no root.
 bench-peers: ## Fetch InfluxDB, VictoriaMetrics and Mosquitto, as Debian packs them, for make bench.

@@ -93,15 +93,21 @@ class Table:
     def __init__(self):
         self.figures = []
 
-    def add(self, work, unit, ours, baselines=None, goals=None, *, more_is_better=False, at_most=None, fsync_ms=None):
+    def add(
+        self, work, unit, ours, baselines=None, goals=None, *, more_is_better=False, at_most=None, at_least=None, fsync_ms=None
+    ):
         """A figure; of each baseline its own, None where it is not installed, and how many times better ours is to be."""
         goals = goals or {}
         entry = {"work": work, "unit": unit, "ours": ours, "fsync_ms": fsync_ms, "at_most": at_most, "baselines": []}
+        limit = ""
         if at_most is not None:
             entry["reached"] = ours <= at_most
+            limit = f"   at most {at_most:g}: {_said(ours <= at_most)}"
+        if at_least is not None:
+            entry |= {"at_least": at_least, "reached": ours >= at_least}
+            limit = f"   at least {at_least:g}: {_said(ours >= at_least)}"
         self.figures.append(entry)
         probe = "" if fsync_ms is None else f"   fsync {fsync_ms:.3f} ms"
-        limit = "" if at_most is None else f"   at most {at_most:g}: {_said(ours <= at_most)}"
         print(f"{work:<72} {ours:10.4g} {unit}{limit}{probe}", flush=True)
         for name, base in (baselines or {}).items():
             goal = goals.get(name)
