@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from sisock.blocks import Block, concat
 from sisock.errors import PositionLost, TooMuch
@@ -16,13 +15,13 @@ from sisock.store.cells import CELL, Index
 from sisock.store.database import Tx
 from sisock.store.layers import overlay
 from sisock.store.lines import Line, Meta, metas
-from sisock.store.shelf import Shelf
+from sisock.store.shelf import Shelf, Wanted
 from sisock.times import EARLIEST, LATEST, Micros
 
 # A patch of so few rows names each of them as a range of its own.
 FEW_ROWS = 64
 # The chunks of which the last rows before given times are looked up together.
-_CHUNKS_AT_ONCE = 64
+_CHUNKS_AT_ONCE = 256
 
 
 def read(tx: Tx, shelf: Shelf, line: Line, fields: Iterable[str], start: int, end: int) -> Block:
@@ -184,12 +183,11 @@ def _last_in(
 ) -> tuple[Micros, Block]:
     """Times of the last rows at or before each of the times, all of which lie in these chunks, and those rows."""
     starts = shelf.starts_of(tx, line, ords.tolist())
-    counts = [len(starts[ordinal]) for ordinal in ords.tolist()]
-    cell_start = np.concatenate([starts[ordinal] for ordinal in ords.tolist()])
+    counts = np.array([*map(len, starts)])
     cell_chunk = np.repeat(np.arange(len(ords)), counts)
-    cell_number = np.concatenate([np.arange(count) for count in counts])
-    cells, which = np.unique(np.searchsorted(cell_start, asked, side="right") - 1, return_inverse=True)
-    wanted = _wanted(ords[cell_chunk[cells]], cell_number[cells])
+    cell_number = np.arange(len(cell_chunk)) - np.repeat(np.cumsum(counts) - counts, counts)
+    cells, which = np.unique(np.searchsorted(np.concatenate(starts), asked, side="right") - 1, return_inverse=True)
+    wanted = Wanted(ords[cell_chunk[cells]], cell_number[cells])
     t = shelf.times_of(tx, line, wanted)
     filled = np.minimum(rows[cell_chunk[cells]] - cell_number[cells] * CELL, CELL)
     row = np.minimum((t[which] <= asked[:, None]).sum(axis=1), filled[which]) - 1
@@ -197,11 +195,3 @@ def _last_in(
     places, first = np.unique(which * CELL + row, return_index=True)
     columns = {name: shelf.values_of(tx, line, name, wanted).take(places) for name in kinds}
     return found, Block(found[first], columns)
-
-
-def _wanted(ords: npt.NDArray[np.int64], cells: npt.NDArray[np.int64]) -> dict[int, list[int]]:
-    """Cells by their chunks."""
-    wanted: dict[int, list[int]] = {}
-    for ordinal, cell in zip(ords.tolist(), cells.tolist(), strict=True):
-        wanted.setdefault(ordinal, []).append(cell)
-    return wanted
