@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,8 @@ def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -
         seen.check(node, reading=True)
         lines = wanted.lines(node, await reader_for(request).catalogue(node))
         form = forms.make(wanted.form, node, lines)
-        with streams:
+        # What is made fewer is a panel of many; only what may be as long as the history takes one of the few places.
+        with nullcontext() if wanted.reduces else streams:
             await _stream(request, form, wanted, node, seen)
         return b""
 

@@ -36,8 +36,9 @@ DEADLINE = 25.0
 # Queries that are worked on at the same time, and that may wait for it.
 QUERIES = 8
 MAX_WAITING = 200
-# So many series are looked through at once; more in a thread.
+# So many series are looked through, and so many values written, right here; more in a thread.
 FEW_SERIES = 1000
+FEW_VALUES = 5000
 
 Handler = Callable[[Any, "Asked"], Awaitable[bytes]]
 
@@ -179,6 +180,8 @@ class _Api:
                 finish(leaf)
             return encode(plan.evaluate())
 
+        if plan.is_read and sum(leaf.value.values.size for leaf in plan.leaves if leaf.value is not None) <= FEW_VALUES:
+            return work()
         encoded: bytes = await deferToThread(work)
         return encoded
 

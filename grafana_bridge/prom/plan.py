@@ -109,6 +109,11 @@ class Plan:
         except RecursionError:
             raise BadQuery("the query is nested too deeply. Make two of it.") from None
 
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing is to be made of what is read: its only leaf is its value."""
+        return isinstance(self._top, partial) and self._top.func is _read
+
     def evaluate(self) -> Value:
         """The query's value, when its leaves are filled."""
         # Infinities and what is no number are values like others.

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import orjson
 
 from sisock.errors import TooMuch
 from sisock.grafana_bridge.prom.names import Labels
@@ -77,35 +78,41 @@ def matrix(value: Value, steps: Times) -> bytes:
     points = int(value.there.sum())
     if points > MAX_POINTS:
         raise TooMuch(f"an answer may hold {MAX_POINTS} points, and these are {points}. Ask for fewer series or a longer step.")
-    moments = [f'[{time(at)},"' for at in steps.tolist()]
+    moments = np.array(_times(steps), object)
     shown = []
     for row in _in_order(value.labels):
-        there = np.flatnonzero(value.there[row])
-        if len(there):
-            shown.append(f'{{"metric":{_metric(value.labels[row])},"values":[{_pairs(moments, there, value.values[row])}]}}')
-    return f'{{"resultType":"matrix","result":[{",".join(shown)}]}}'.encode()
+        there = value.there[row]
+        if there.any():
+            shown.append(_series(value.labels[row], moments[there].tolist(), value.values[row][there]))
+    return _matrix(shown)
 
 
 def ranges(found: Iterable[tuple[Labels, Times, Floats]]) -> bytes:
     """The result of an instant query of a range: the samples themselves."""
-    shown = []
-    for labels, t, values in sorted(found, key=lambda one: one[0]):
-        moments = [f'[{time(at)},"' for at in t.tolist()]
-        shown.append(f'{{"metric":{_metric(labels)},"values":[{_pairs(moments, range(len(t)), values)}]}}')
-    return f'{{"resultType":"matrix","result":[{",".join(shown)}]}}'.encode()
+    return _matrix([_series(labels, _times(t), values) for labels, t, values in sorted(found, key=lambda one: one[0])])
 
 
-def _pairs(moments: Sequence[str], there: Iterable[int], values: Floats) -> str:
-    at = np.asarray(there, np.intp)
-    return ",".join([f'{moments[step]}{text}"]' for step, text in zip(at.tolist(), _numbers(values[at].tolist()), strict=True)])
+def _matrix(series: Sequence[bytes]) -> bytes:
+    return b'{"resultType":"matrix","result":[' + b",".join(series) + b"]}"
 
 
-def _numbers(values: list[float]) -> list[str]:
-    """Values as texts. All of them at once are written three times as fast, and mostly are as they should be."""
-    listed = repr(values)
-    if "e" in listed or "n" in listed:
-        return [number(value) for value in values]
-    return [text[:-2] if text.endswith(".0") else text for text in listed[1:-1].split(", ")] if values else []
+def _series(labels: Labels, moments: Sequence[bytes], values: Floats) -> bytes:
+    pairs = b'"],['.join(map(b',"'.join, zip(moments, _numbers(values), strict=True)))
+    return b'{"metric":' + _metric(labels).encode() + b',"values":[[' + pairs + b'"]]}'
+
+
+def _times(t: Times) -> list[bytes]:
+    if (t % MICROS).any():
+        return [time(at).encode() for at in t.tolist()]
+    return orjson.dumps(t // MICROS, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",") if len(t) else []
+
+
+def _numbers(values: Floats) -> list[bytes]:
+    """Values as texts. All of them at once are written ten times as fast, and mostly are as they should be."""
+    listed = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] + b","
+    if b"e" in listed or b"n" in listed:
+        return [number(value).encode() for value in values.tolist()]
+    return listed.replace(b".0,", b",")[:-1].split(b",") if len(values) else []
 
 
 def _metric(labels: Labels) -> str:
