@@ -17,6 +17,7 @@ EARLIEST_ON_WIRE = 1
 
 # Values of an answer that comes in one message: half a megabyte.
 SMALL = 64_000
+SMALL_TEXTS = 16_000
 
 # Calls get_data of the node: its arguments, and what takes messages as they come.
 Call = Callable[..., Any]
@@ -68,9 +69,12 @@ class Question:
     @property
     def is_small(self) -> bool:
         """Whether its answer surely fits one message, so that it need not come in several."""
-        if self.step is None or self.end >= LATEST:
+        if self.step is not None and self.end < LATEST:
+            return (self.end - self.start) // self.step * (1 + len(self.fields)) < SMALL
+        if self.max_points is None or self.since is not None:
             return False
-        return (self.end - self.start) // self.step * (1 + len(self.fields)) < SMALL
+        # Each field may have rows of its own, and texts may be long.
+        return self.max_points * len(self.fields) * (1 + len(self.fields)) < SMALL_TEXTS
 
     def args(self, *, open_end: bool = True) -> list[Any]:
         """The arguments that contract A knows; there, an open end is 0, now."""

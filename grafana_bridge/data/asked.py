@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sisock.asking import Question
+from sisock.asking import Answered, Question
 from sisock.downsample import METHODS
 from sisock.errors import InvalidArgument, UnknownField, shown
 from sisock.fields import Catalogue, Field
@@ -47,6 +47,18 @@ class Wanted:
             if name not in offered.fields:
                 raise UnknownField(f"{node} has no field {name!r:.80}. /api/nodes/{node}/fields lists them.")
             found.setdefault(offered.fields[name].timeline, {})[name] = offered.fields[name]
+        return found
+
+    def lines_of(self, answers: Mapping[str, Answered]) -> dict[str, dict[str, Field]] | None:
+        """The same as the answers themselves say it; None where one of them does not know a field, or its type."""
+        found: dict[str, dict[str, Field]] = {}
+        for name in self.fields:
+            for timeline, answer in answers.items():
+                if name in answer.fields and not all(block.columns[name].is_null for block in answer.blocks):
+                    found.setdefault(timeline, {})[name] = answer.fields[name]
+                    break
+            else:
+                return None
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from sisock.grafana_bridge.data import asked, forms, live
 from sisock.grafana_bridge.data.document import DOCUMENT, page
 from sisock.grafana_bridge.data.pump import Pump, Room
 from sisock.grafana_bridge.reader import NoSession, Reader
-from sisock.http import error_shape, reply, reply_encoded, takes_gzip, to_json
+from sisock.http import ZIPPED_FROM, ZIPPED_HERE, error_shape, gzipped, reply, reply_encoded, takes_gzip, to_json
 from sisock.openapi import offer
 from sisock.seen import Seen
 from sisock.streamed import Gone, Streamed
@@ -31,6 +31,8 @@ log = Logger()
 # Long answers that are written at the same time, and readers who follow.
 MAX_STREAMS = 16
 MAX_LIVE = 500
+# Values that are written right here: some milliseconds; more in a thread.
+BREATH = 20_000
 
 
 class _Places:
@@ -71,10 +73,11 @@ def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -
         accept = (request.getHeader(b"accept") or b"").decode("latin-1")
         wanted = asked.wanted(request.args, accept)
         seen.check(node, reading=True)
+        if wanted.reduces:
+            return await _whole(request, wanted, node, reader_for(request))
         lines = wanted.lines(node, await reader_for(request).catalogue(node))
         form = forms.make(wanted.form, node, lines)
-        # What is made fewer is a panel of many; only what may be as long as the history takes one of the few places.
-        with nullcontext() if wanted.reduces else streams:
+        with streams:
             await _stream(request, form, wanted, node, seen)
         return b""
 
@@ -120,25 +123,46 @@ def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -
     app.route("/api/nodes/<string:name>/live", methods=["GET"])(_says_503(follow))
 
 
-async def _stream(request: Any, form: forms.Form, wanted: asked.Wanted, node: str, seen: Seen) -> None:
+async def _whole(request: Any, wanted: asked.Wanted, node: str, reader: Reader) -> bytes:
+    """An answer that was made fewer, as a panel asks for it: of many at a time, and equal ones at once."""
+    answers = await reader.ask(node, wanted.question())
+    lines = wanted.lines_of(answers)
+    if lines is None:
+        lines = wanted.lines(node, await reader.catalogue(node))
+    form = forms.make(wanted.form, node, lines)
+
+    def encode() -> bytes:
+        parts = [form.part(timeline, block) for timeline, answer in answers.items() for block in answer.blocks]
+        return b"".join([form.begin(), *parts, form.end(answers)])
+
+    points = sum(len(block) for answer in answers.values() for block in answer.blocks) * len(wanted.fields)
+    body: bytes = encode() if points <= BREATH else await deferToThread(encode)
+    _head(request, wanted)
+    if wanted.form != "parquet" and takes_gzip(request) and len(body) > ZIPPED_FROM:
+        request.setHeader(b"Content-Encoding", b"gzip")
+        body = gzipped(body) if len(body) <= ZIPPED_HERE else await deferToThread(gzipped, body)
+    return body
+
+
+def _head(request: Any, wanted: asked.Wanted) -> None:
     request.setHeader(b"Content-Type", forms.TYPES[wanted.form].encode())
     request.setHeader(b"Cache-Control", b"no-store")
     request.responseHeaders.addRawHeader(b"Vary", b"Accept, Accept-Encoding")
     request.setHeader(b"X-Content-Type-Options", b"nosniff")
+
+
+async def _stream(request: Any, form: forms.Form, wanted: asked.Wanted, node: str, seen: Seen) -> None:
+    _head(request, wanted)
     # Parquet is compressed by itself.
     if wanted.form != "parquet" and takes_gzip(request):
         form = forms.Zipped(form)
         request.setHeader(b"Content-Encoding", b"gzip")
-    answer = Streamed(request)
 
     async def read(take: Take, room: Room) -> Mapping[str, Answered]:
-        question = wanted.question()
-        if wanted.reduces:
-            return await seen.read(node, question, take)
-        return await seen.read_all(node, question, take, room=room)
+        return await seen.read_all(node, wanted.question(), take, room=room)
 
     try:
-        await Pump(answer, form).run(read)
+        await Pump(Streamed(request), form).run(read)
     except SisockError:
         # Nothing was written yet: the error is, and not in gzip.
         request.responseHeaders.removeHeader(b"Content-Encoding")

@@ -9,16 +9,17 @@ import pyarrow as pa
 import pytest
 import pytest_twisted
 from pyarrow import parquet
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
 from sisock import DataNode, Field, paging, streamed
+from sisock.asking import Answered
 from sisock.blocks import Block, Column
 from sisock.errors import NodeFailed
 from sisock.grafana_bridge import create_app
-from sisock.grafana_bridge.data import pump, routes
+from sisock.grafana_bridge.data import asked, pump, routes
 from sisock.openapi import differences
 from tests.bridge.memory_consumer import MemoryConsumer, Weather
 from tests.conforming import conforms
@@ -252,14 +253,35 @@ async def test_so_many_long_answers_at_a_time(serve, consumer, monkeypatch):
         return found
 
     consumer.get_fields = known
-    first = client.ask("GET", "/api/nodes/weather/data?field=air&max_points=5")
+    first = client.ask("GET", "/api/nodes/weather/data?field=air")
     await consumer.asked
-    answer = await client.get("/api/nodes/weather/data?field=air&max_points=5")
+    answer = await client.get("/api/nodes/weather/data?field=air")
     assert answer.error[:2] == (503, "sisock.error.busy")
     assert answer.headers["retry-after"]
     first.cancel()
     with pytest.raises(ResponseNeverReceived):
         await first
+
+
+@pytest_twisted.ensureDeferred
+async def test_panels_take_no_place_of_a_long_answer(serve, consumer, monkeypatch):
+    monkeypatch.setattr(routes, "MAX_STREAMS", 0)
+    client = serve(create_app(consumer))
+    answers = await gatherResults(
+        [Deferred.fromCoroutine(client.get(f"/api/nodes/tall/data?field=b&max_points={n}")) for n in range(2, 42)]
+    )
+    assert [len(answer.json["timelines"][0]["rows"]) for answer in answers[:3]] == [2, 2, 4]
+    assert (await client.get("/api/nodes/tall/data?field=b")).status == 503
+
+
+def test_an_answer_says_what_its_fields_are_unless_one_has_no_value():
+    wanted = asked.wanted({b"field": [b"a", b"s"], b"max_points": [b"4"]})
+    fields = {"a": Field("first", "m"), "s": Field(type="string")}
+    block = Block(np.array([1, 2]), {"a": Column(np.array([1.0, 2.0])), "s": Column.of(["x", None])})
+    assert wanted.lines_of({"t": Answered("t", [block], fields)}) == {"t": fields}
+    nothing = Block(block.t, {"a": block.columns["a"], "s": Column.null(2)})
+    assert wanted.lines_of({"t": Answered("t", [nothing], fields)}) is None
+    assert wanted.lines_of({"t": Answered("t", [block], {"a": fields["a"]})}) is None
 
 
 @pytest_twisted.ensureDeferred
