@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+
+import psutil
 
 from bench.bridge.dialects import BESIDE, DIALECTS, check
 from bench.bridge.stage import Bridge
@@ -58,7 +61,8 @@ def twenty(table, stage):
                 return list(pool.map(lambda pair: len(pair[0].ask(*pair[1])), zip(bridges, panels, strict=True)))
 
             round_of()
-            costs = {name: Cost(process) for name, process in stage.processes.items()}
+            costs = {name: Cost(process) for name, process in {**stage.processes, "client": os.getpid()}.items()}
+            machine = psutil.cpu_times()
             taken, until = [], time.monotonic() + LASTS
             while time.monotonic() < until:
                 taken.append(millisecond(round_of))
@@ -67,3 +71,13 @@ def twenty(table, stage):
             asked = PANELS * len(taken)
             for name, cost in costs.items():
                 table.add(f"  the processor's time of one, {name}", "ms", cost.seconds / asked * 1e3)
+            table.add("  of the cores others had", "%", _others(machine, sum(cost.seconds for cost in costs.values())))
+
+
+def _others(before, ours):
+    """What share of the machine was neither idle nor ours since then, in percent."""
+    spent = [now - then for then, now in zip(before, psutil.cpu_times(), strict=True)]
+    by_name = dict(zip(before._fields, spent, strict=True))
+    # What guests take is in what users take already.
+    every = sum(spent) - by_name.get("guest", 0) - by_name.get("guest_nice", 0)
+    return max(0.0, every - by_name["idle"] - by_name.get("iowait", 0) - ours) / every * 100

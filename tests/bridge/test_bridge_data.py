@@ -3,11 +3,14 @@
 import csv
 import io
 import socket
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import pytest_twisted
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Protocol
@@ -19,7 +22,7 @@ from sisock.asking import Answered
 from sisock.blocks import Block, Column
 from sisock.errors import NodeFailed
 from sisock.grafana_bridge import create_app
-from sisock.grafana_bridge.data import asked, pump, routes
+from sisock.grafana_bridge.data import asked, forms, pump, routes
 from sisock.openapi import differences
 from tests.bridge.memory_consumer import MemoryConsumer, Weather
 from tests.conforming import conforms
@@ -121,6 +124,21 @@ async def test_all_rows_in_each_form(client):
         assert table.num_rows == ROWS
         assert table["t"].cast(pa.int64()).to_numpy()[-1] == ROWS * 1_000_000
         assert (table["b"].to_numpy() == np.arange(ROWS)).all()
+
+
+@given(
+    t=st.lists(st.integers(-(10**15), 10**16), min_size=1, max_size=5, unique=True).map(sorted),
+    kind=st.sampled_from([st.floats(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**63), 2**63 - 1)]),
+    data=st.data(),
+)
+def test_numbers_in_csv_read_back_as_they_are(t, kind, data):
+    values = data.draw(st.lists(kind, min_size=len(t), max_size=len(t)))
+    form = forms.make("csv", "n", {"t": {"x": Field()}})
+    block = Block(np.array(t), {"x": Column.of(values)})
+    rows = list(csv.reader(io.StringIO((form.begin() + form.part("t", block) + form.end({})).decode())))
+    assert [round(Decimal(row[0]) * 10**6) for row in rows[1:]] == t
+    read = [type(value)(row[1]) for row, value in zip(rows[1:], values, strict=True)]
+    assert np.array_equal(read, values, equal_nan=isinstance(values[0], float))
 
 
 @pytest_twisted.ensureDeferred
