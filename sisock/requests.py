@@ -71,6 +71,13 @@ class DataRequest:
         """Whether fewer rows are asked for than there are."""
         return self.max_points is not None or bool(self.min_stride) or self.step is not None
 
+    @property
+    def is_overview(self) -> bool:
+        """Whether a history's overviews answer it, so that it takes milliseconds, however many rows there are."""
+        if self.since is not None or self.min_stride:
+            return False
+        return self.step is not None or (self.max_points is not None and self.method in ("minmax", "lttb"))
+
     def windows(self, newest: int) -> Windows:
         """The windows that are asked for, up to the newest row where the range has no end; TooMuch for too many."""
         start, end = self.span.micros()

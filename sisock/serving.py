@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from sisock import uris
-from sisock.answering import FIELD_READERS, READERS, Answers
+from sisock.answering import FIELD_READERS, OVERVIEW_READERS, READERS, Answers
 from sisock.errors import InvalidArgument, LostLease
 from sisock.naming import Applicant, Claim, Identity, take_name
 from sisock.node import DataNode
@@ -111,7 +111,7 @@ class NodeService:
         self.announced = False
         self._started = False
         self._own_thread = _DaemonPool(1, 1, name=f"{node.name}-sampling")
-        self._readers = _DaemonPool(1, READERS + FIELD_READERS, name=f"{node.name}-reading")
+        self._readers = _DaemonPool(1, READERS + OVERVIEW_READERS + FIELD_READERS, name=f"{node.name}-reading")
         node.on_lost = self._lost
         own = type(node).get_data is DataNode.get_data
         self.answers = Answers(node, self._in_reader, keeper=node if own else None)

@@ -17,7 +17,7 @@ from sisock.store.cells import Index
 from sisock.store.database import Tx
 from sisock.store.layers import EMPTY, overlay
 from sisock.store.lines import Line, Meta, metas
-from sisock.store.pyramid import TOP, Items, numbers, row_of
+from sisock.store.pyramid import TOP, Items, row_of
 from sisock.store.shelf import Shelf, Wanted
 from sisock.times import Micros
 
@@ -55,7 +55,7 @@ class Level:
         before = np.maximum(self.bounds - 1, 0)
         self.cut = np.zeros(len(items), np.bool_)
         self.cut[before[(self.bounds > 0) & (self._ends[before] >= edges)]] = True
-        self.has_numbers: Bools = (numbers(items) > 0) & ~soiled
+        self.has_numbers: Bools = (items["rows"] > items["nulls"] + items["nans"]) & ~soiled
 
     def reach(self, places: Index) -> tuple[Index, Index]:
         """The first and the last place, as `Stretches` counts them, that each of these items lies in."""

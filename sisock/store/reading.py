@@ -59,6 +59,28 @@ def span(tx: Tx, line: Line) -> tuple[int, int] | None:
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
 
 
+def count(tx: Tx, shelf: Shelf, line: Line, start: int, end: int) -> int:
+    """About how many rows there are in [start, end): exact but for patches that wait to be folded in."""
+    if start >= end:
+        return 0
+    (low, low_rows, before), (high, _, upto) = (_cut(tx, shelf, line, edge) for edge in (start, end))
+    sealed = _sealed_rows(tx, line, start, end) + upto - before + (low_rows if low != high else 0)
+    return sealed + sum(len(stored.block.between(start, end)) for stored in shelf.blocks(tx, line, start=start, end=end))
+
+
+def _cut(tx: Tx, shelf: Shelf, line: Line, edge: int) -> tuple[int | None, int, int]:
+    """The chunk that has rows before and behind this time: its number, how many rows it has, and how many of them before."""
+    row = tx.one(
+        "SELECT ord, rows, last FROM chunks WHERE timeline = ? AND first < ? ORDER BY first DESC LIMIT 1", line.id, edge
+    )
+    if row is None or row[2] < edge:
+        return None, 0, 0
+    ordinal, rows = int(row[0]), int(row[1])
+    cell = int(np.searchsorted(shelf.starts_of(tx, line, [ordinal])[0], edge)) - 1
+    t = shelf.times_of(tx, line, Wanted(np.array([ordinal]), np.array([cell])))[0]
+    return ordinal, rows, cell * CELL + int(np.searchsorted(t[: rows - cell * CELL], edge))
+
+
 def first_from(tx: Tx, line: Line, start: int) -> int:
     """A time at or a little before the first row at or after `start`: where the chunk or block that holds it begins."""
     row = tx.one(

@@ -29,7 +29,7 @@ from sisock.store.mending import delete, fold, join_small, retain
 from sisock.store.migrations import upgrade
 from sisock.store.overview import Overview, overview
 from sisock.store.postgres import PostgresShelf
-from sisock.store.reading import changes, first_from, last_before, page_end, read, span
+from sisock.store.reading import changes, count, first_from, last_before, page_end, read, span
 from sisock.store.shelf import Shelf
 from sisock.store.sqlite import SqliteShelf
 from sisock.store.windowing import window
@@ -378,26 +378,14 @@ class NodeHistory:
     def count(self, timeline: str, start: int, end: int) -> int:
         """About how many rows there are in [start, end): exact but for patches that wait to be folded in."""
         with self._database.reading() as tx:
-            return self._count(tx, self._load(tx, timeline), start, end)
-
-    def _count(self, tx: Tx, line: Line, start: int, end: int) -> int:
-        inside = tx.one(
-            "SELECT COALESCE(sum(rows), 0), min(first), max(last) FROM chunks WHERE timeline = ? AND first >= ? AND last < ?",
-            *(line.id, start, end),
-        )
-        if inside is None or inside[1] is None:
-            return len(read(tx, self._shelf, line, (), start, end))
-        # The chunks that the range's ends cut, and what is not sealed, are read; times alone are small.
-        before, after = int(inside[1]), int(inside[2]) + 1
-        cut = len(read(tx, self._shelf, line, (), start, before)) + len(read(tx, self._shelf, line, (), after, end))
-        return int(inside[0]) + cut
+            return count(tx, self._shelf, self._load(tx, timeline), start, end)
 
     def tail(self, timeline: str, fields: Sequence[str], start: int, end: int) -> Tail:
         """The last row in [start, end), about how many rows there are, and the position, of one moment."""
         with self._database.reading() as tx:
             line = self._load(tx, timeline)
             last, _ = last_before(tx, self._shelf, line, fields, np.array([end - 1], np.int64))
-            rows = self._count(tx, line, start, end)
+            rows = count(tx, self._shelf, line, start, end)
             return Tail(last.between(start, end), rows, first_from(tx, line, start), Position(line.epoch, line.seq))
 
     def changes(
