@@ -63,12 +63,12 @@ def count(tx: Tx, shelf: Shelf, line: Line, start: int, end: int) -> int:
     """About how many rows there are in [start, end): exact but for patches that wait to be folded in."""
     if start >= end:
         return 0
-    (low, low_rows, before), (high, _, upto) = (_cut(tx, shelf, line, edge) for edge in (start, end))
+    (low, low_rows, before), (high, _, upto) = (_crossed(tx, shelf, line, edge) for edge in (start, end))
     sealed = _sealed_rows(tx, line, start, end) + upto - before + (low_rows if low != high else 0)
     return sealed + sum(len(stored.block.between(start, end)) for stored in shelf.blocks(tx, line, start=start, end=end))
 
 
-def _cut(tx: Tx, shelf: Shelf, line: Line, edge: int) -> tuple[int | None, int, int]:
+def _crossed(tx: Tx, shelf: Shelf, line: Line, edge: int) -> tuple[int | None, int, int]:
     """The chunk that has rows before and behind this time: its number, how many rows it has, and how many of them before."""
     row = tx.one(
         "SELECT ord, rows, last FROM chunks WHERE timeline = ? AND first < ? ORDER BY first DESC LIMIT 1", line.id, edge
