@@ -213,7 +213,8 @@ def copy(source: str, target: str, force: bool) -> None:
     """Copy all histories FROM one store TO another: a file, or postgresql://...; either may be of either engine.
 
     It saves what can be read of a damaged store, too, and names what it could not (exit status 1). The copy has epochs
-    of its own, so readers read anew. Interrupted, it is complete after another run.
+    of its own, so readers read anew. Interrupted, it is complete after another run. Tables that nodes keep beside their
+    histories are not copied; they are named, and the exit status is 1.
 
     \b
     sisock store copy ~/.sisock/history.db postgresql://sisock@db.example.org/sisock
@@ -223,7 +224,7 @@ def copy(source: str, target: str, force: bool) -> None:
     if _same(source, target):
         raise InvalidArgument(f"{shown_address(source)} is both FROM and TO. Name another store to copy to.")
     with opened(source) as old, opened(target, make=True) as new:
-        nodes = old.nodes()
+        nodes, left = old.nodes(), checking.beside(old)
         for node in nodes:
             refuse_if_written(new, node, force)
         with progress() as tell:
@@ -232,8 +233,10 @@ def copy(source: str, target: str, force: bool) -> None:
             new.node(node).release()
     for damage in report.damage:
         click.echo(f"not copied: {damage}", err=True)
+    if left:
+        click.echo(f"not copied: the nodes' own tables {', '.join(left)}. Move them by the databases' own means.", err=True)
     click.echo(f"{report.rows} rows of {len(nodes)} nodes are in {shown_address(target)}.")
-    if not report.sound:
+    if left or not report.sound:
         sys.exit(1)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from sisock.blocks import Block
 from sisock.errors import SisockError, StoreDamaged
+from sisock.store import schema
 from sisock.store.database import Tx
 from sisock.store.layers import EMPTY, overlay
 from sisock.store.lines import Line, Meta, load_all, metas
@@ -84,6 +85,19 @@ def copy(source: Store, target: Store, progress: Progress | None = None) -> Repo
                 if any(age is not None for age in ages):
                     history.retain(line.name, *ages).result()
     return report
+
+
+def beside(store: Store) -> list[str]:
+    """The tables that nodes keep beside their histories, which `copy` does not take along."""
+    names = (
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+        if store.database.engine == "sqlite"
+        else "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    )
+    own = schema.tables(store.database.engine).tables
+    with store.database.reading() as tx:
+        found = sorted(str(name) for (name,) in tx.rows(names))
+    return [name for name in found if name not in own and not name.endswith("_version")]
 
 
 def _engine(store: Store) -> list[str]:

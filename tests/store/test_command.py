@@ -18,6 +18,7 @@ import pytest
 
 from sisock.blocks import Block, Column
 from sisock.cli import main
+from sisock.nodes.geom.keeping import TABLES as GEOMS
 from sisock.positions import Position
 from sisock.store import LostLease, Store
 from sisock.store.boxes import Box
@@ -201,6 +202,18 @@ def test_a_store_goes_to_the_other_engine_and_back(on_file, tmp_path, postgres):
     on_file("copy", other, tmp_path / "back.db")
     assert read(tmp_path / "back.db")[0] == block
     assert "20000" in on_file("info", "--store", tmp_path / "back.db").stdout
+
+
+def test_what_nodes_keep_beside_their_histories_is_named_where_it_is_not_copied(on_file, tmp_path, postgres):
+    block, other = fill(tmp_path / "h.db"), postgres()
+    on_file("copy", tmp_path / "h.db", other)
+    tables = ("geom_geoms", "geom_samples", "geom_version")
+    Store.open(tmp_path / "h.db", tables=GEOMS).close()
+    Store.open(other, tables=GEOMS).close()
+    for source, target in ((tmp_path / "h.db", tmp_path / "to.db"), (other, tmp_path / "fro.db")):
+        said = on_file("copy", source, target, status=1).stderr
+        assert f"not copied: the nodes' own tables {', '.join(tables[:2])}." in said
+        assert read(target)[0] == block
 
 
 def test_spread_says_what_the_server_has(sisock, address):
