@@ -18,5 +18,6 @@ setup(
         "sisock": ["py.typed", "page/*", "page/**/*"],
         "sisock.cli": ["templates/*"],
         "sisock.crossbar": ["config.json", "README.md"],
+        "sisock.grafana_bridge.provisioning": ["*/*.yaml", "*/*.yml", "dashboards/*/*.json"],
     },
 )

@@ -1,4 +1,9 @@
-"""Asks for the shapes of a day as any WebSocket client does: `python ask_geoms.py ENVIRONMENT YYYY-MM-DD CAMERA`."""
+"""Asks for the shapes of a day as any WebSocket client does: `python ask_geoms.py ENVIRONMENT YYYY-MM-DD CAMERA`.
+
+    python docs/how-to/ask_geoms.py demo 2026-11-25 camera-1
+
+It needs no sisock: the package `websockets` is enough. GEOMS_URL names a node elsewhere, GEOMS_TOKEN is who asks.
+"""
 
 import json
 import os
