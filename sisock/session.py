@@ -159,9 +159,9 @@ class AskingSession(QuietSession):
                 if on_progress is not None:
                     on_progress(result)
 
-        # Calls that bring results as they come take as long as they take; the router's own timeout is coarse, and only
-        # frees what it holds for a call that was given up here.
-        options = CallOptions(on_progress=progressed) if on_progress else CallOptions(timeout=int(timeout) + 1)
+        # Calls that bring results as they come take as long as they take; the router's own timeout, which comes up to a
+        # second early, only frees what it holds for a call that was given up here.
+        options = CallOptions(on_progress=progressed) if on_progress else CallOptions(timeout=int(timeout) + 2)
         call: Deferred[Any] | None = None
         try:
             call = self.call(procedure, *args, options=options, **kwargs)
