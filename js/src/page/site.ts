@@ -9,6 +9,8 @@ import { Colours } from "./colours";
 import { OpenNode } from "./node";
 
 const ZONE = "sisock.zone";
+// The node that tells how the hub is.
+const HUB = "hub";
 // How many nodes are asked whether they move, and how old a row of one that does may be, in seconds.
 const MAX_TRIED = 8;
 const FRESH = 60;
@@ -202,11 +204,12 @@ export class Site {
     });
   }
 
-  /** Whoever comes without a wish is shown the first node that moves. */
+  /** Whoever comes without a wish is shown the first node that moves; the hub's own health only where nothing else does. */
   #welcome(connection: Connection, discovery: Discovery): void {
     const stop = discovery.changes.add(async (nodes) => {
       stop();
-      for (const { name } of nodes.slice(0, MAX_TRIED)) {
+      const others = nodes.filter(({ name }) => name !== HUB);
+      for (const { name } of [...others, ...nodes.filter(({ name }) => name === HUB)].slice(0, MAX_TRIED)) {
         const moves = await isMoving(new PollingSource(connection, name)).catch(() => false);
         if (connection !== this.#connection || this.view.value.node !== null || this.#chose) return;
         if (moves) {
