@@ -199,8 +199,8 @@ def _in_reactor(progress: Callable[..., Any], given_up: threading.Event) -> Call
         try:
             if not given_up.is_set():
                 progress(message)
-        except TransportLost:
-            # Nobody is there to take the rest.
+        except (TransportLost, AttributeError):
+            # Nobody is there to take the rest; of a session that has ended Autobahn has no transport at all.
             given_up.set()
         finally:
             room.release()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -153,8 +152,11 @@ class _Page:
         self.nears_end: Deferred[None] = Deferred()
         self._waiting: list[Block] = []
         self._take: Callable[[Block], None] = self._waiting.append
-        self.ends = Deferred.fromCoroutine(ask_arrow(call, question, self._came))
-        self.ends.addBoth(self._ended)
+        asked = Deferred.fromCoroutine(ask_arrow(call, question, self._came))
+        # Not that one itself: whoever waits for `nears_end` goes on to wait for this within its callbacks, when a Deferred
+        # has its error already but cannot raise it yet.
+        self.ends: Deferred[dict[str, Answered]] = Deferred(lambda _: asked.cancel())
+        asked.addBoth(self._ended)
 
     @property
     def ended(self) -> bool:
@@ -182,10 +184,10 @@ class _Page:
             if (self.end - self.last) * self.taken <= LEFT_BYTES * (self.last - self.reach):
                 self._near()
 
-    def _ended(self, result: Any) -> Any | Failure:
+    def _ended(self, result: dict[str, Answered] | Failure) -> None:
         self.whole = not isinstance(result, Failure)
+        self.ends.callback(result)
         self._near()
-        return result
 
     def _near(self) -> None:
         if not self.nears_end.called:

@@ -25,6 +25,8 @@ async def main(url, authid, secret, realm, folder):
     follower = consumer.follow("chaos", ["n", "version"], start=1.0)
     ask, rows = Path(folder) / "ask", Path(folder) / "rows.npz"
     while True:
+        if follower._error is not None:
+            raise follower._error
         for item in follower.ready():
             table.take(item)
         if ask.exists():

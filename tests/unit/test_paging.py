@@ -158,6 +158,15 @@ async def test_an_error_ends_it_and_gives_up_what_was_asked_ahead():
     assert reading.rows == 10
 
 
+@pytest.mark.parametrize("error", [NotConnected(), NodeFailed()])
+@pytest_twisted.ensureDeferred
+async def test_an_error_before_anything_came_is_raised_as_it_is(error):
+    reading = Reading()
+    reading.asked[0].answered.errback(error)
+    with pytest.raises(type(error)):
+        await reading.done
+
+
 @pytest_twisted.ensureDeferred
 async def test_an_error_of_the_page_ahead_waits_for_its_turn():
     reading = Reading()
