@@ -89,6 +89,9 @@ export class OpenNode {
   }
 
   async #begin(): Promise<void> {
+    // There is one chain of these, and none of a node that is closed.
+    clearTimeout(this.#again);
+    if (!this.#running) return;
     const generation = ++this.#generation;
     try {
       const catalogue = await this.#source.catalogue();

@@ -9,7 +9,6 @@ import {
   extended,
   groupBy,
   type Line,
-  newest,
   type Position,
   type Reading,
   type SisockError,
@@ -94,7 +93,7 @@ export class Traces {
     this.#running = false;
     this.#generation += 1;
     this.loading.value = false;
-    clearTimeout(this.#again);
+    this.#forget();
     this.#unfollow();
   }
 
@@ -107,7 +106,7 @@ export class Traces {
   }
 
   async #load(): Promise<void> {
-    clearTimeout(this.#again);
+    this.#forget();
     const [catalogue, range] = [this.#catalogue, this.#range];
     if (!this.#running || catalogue === null || range === null) return;
     const generation = ++this.#generation;
@@ -176,6 +175,12 @@ export class Traces {
     this.#stops = [];
   }
 
+  /** Reads no more what could not be read, unless it is told anew. */
+  #forget(): void {
+    clearTimeout(this.#again);
+    this.#again = undefined;
+  }
+
   #extend(block: Block, names: readonly string[]): void {
     const lines = new Map(this.lines.value);
     const start = this.#range?.kind === "last" ? now() - this.#range.seconds : Number.NEGATIVE_INFINITY;
@@ -187,8 +192,8 @@ export class Traces {
     }
     this.lines.value = lines;
     this.move();
-    // What came one by one since the range was read is thinned by reading the range anew.
-    if (this.#unread.size > 0 && !this.loading.value) void this.#load();
+    // What came one by one since the range was read is thinned by reading the range anew; after a read that failed, in a while.
+    if (this.#unread.size > 0 && !this.loading.value && this.#again === undefined) void this.#load();
   }
 
   #readAnew(names: readonly string[], reason: string | null): void {
@@ -212,10 +217,4 @@ function spanOf(range: Range): Span {
   const [start, end] = range.kind === "last" ? [now() - range.seconds, null] : [range.start, range.end];
   const margin = (range.kind === "last" ? range.seconds : range.end - range.start) * MARGIN;
   return { start: Math.max(1, start - margin), end: end === null ? null : end + margin };
-}
-
-/** The newest time of any of these traces; null if they hold nothing. */
-export function newestTime(traces: Iterable<Trace>): number | null {
-  const times = [...traces].flatMap(({ line }) => newest(line)?.t ?? []);
-  return times.length > 0 ? Math.max(...times) : null;
 }
