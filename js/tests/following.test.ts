@@ -1,6 +1,7 @@
 import { float64, int64, tableFromArrays, tableToIPC } from "@uwdata/flechette";
 import { describe, expect, it, vi } from "vitest";
-import type { CallOptions, State, SubscribeOptions } from "../src/client/connection";
+import type { CallOptions } from "../src/client/attempt";
+import type { State, SubscribeOptions } from "../src/client/connection";
 import { POSITION_LOST, SisockError, TOO_MUCH } from "../src/client/errors";
 import { type Followed, Following, type Link, type Resume } from "../src/client/following";
 import { Listeners, type Stop } from "../src/client/listeners";

@@ -1,7 +1,7 @@
 /** Asking a node in Arrow: one call of get_data, whose rows are taken as they come. */
 
+import type { CallOptions } from "./attempt";
 import { isRecord } from "./catalogue";
-import type { CallOptions } from "./connection";
 import { FAILED, fromWire, SisockError } from "./errors";
 import { range } from "./live";
 import { type Position, parsePosition } from "./position";

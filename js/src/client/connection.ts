@@ -1,22 +1,9 @@
 /** A connection that keeps a session with the router: it joins, joins again whenever the session is lost, and stops only when refused. */
 
-import autobahn, {
-  type Pending,
-  type Session,
-  type Subscription,
-  type Connection as WampConnection,
-} from "autobahn-browser";
-import { CANCELLED, fromWire, NOT_CONNECTED, SisockError, TIMED_OUT } from "./errors";
+import { type Access, Attempt, type CallOptions, type Handler } from "./attempt";
+import { fromWire, NOT_CONNECTED, SisockError, TIMED_OUT } from "./errors";
 import { Listeners, type Stop } from "./listeners";
 import { GET_DATA_NODE } from "./uris";
-
-/** Where the router is, and as whom to join it. */
-export interface Access {
-  readonly url: string;
-  readonly realm: string;
-  readonly authid: string;
-  readonly secret: string;
-}
 
 export type State =
   | { readonly kind: "connecting" }
@@ -26,17 +13,6 @@ export type State =
   /** The router does not let this user in; it is not tried again. */
   | { readonly kind: "refused"; readonly reason: string; readonly message: string }
   | { readonly kind: "closed" };
-
-export type Handler = (args: readonly unknown[]) => void;
-
-export interface CallOptions {
-  /** Milliseconds. */
-  readonly timeout?: number;
-  /** Takes results that come before the last one. */
-  readonly onProgress?: (result: unknown) => void;
-  /** Gives the call up: the promise rejects, and the callee is told. */
-  readonly signal?: AbortSignal;
-}
 
 export interface SubscribeOptions {
   /** Told when the topic is subscribed: soon, and after each join. Calls can be made by then. */
@@ -58,7 +34,6 @@ interface Topic {
 
 const FIRST_DELAY = 500;
 const MAX_DELAY = 3_000;
-const CALL_TIMEOUT = 30_000;
 // A browser cannot send a WebSocket's ping, so a router that fell silent is noticed by asking it something.
 const HEARTBEAT = 15_000;
 const HEARTBEAT_TIMEOUT = 10_000;
@@ -70,7 +45,6 @@ const REFUSED = new Set([
   "wamp.error.no_such_realm",
   "wamp.error.no_such_principal",
   "wamp.error.no_auth_method",
-  "wamp.error.no_matching_auth_method",
   "wamp.error.authentication_failed",
   "wamp.error.authentication_denied",
 ]);
@@ -285,141 +259,4 @@ function hear({ listeners }: Topic, args: readonly unknown[]): void {
 
 function announce({ listeners }: Topic): void {
   for (const listener of [...listeners]) listener.subscribed?.();
-}
-
-interface Owner {
-  joined(): void;
-  left(reason: string | null, message: string | null): void;
-}
-
-/** One try to join, and the session that came of it. */
-class Attempt {
-  readonly #connection: WampConnection;
-  #session: Session | null = null;
-  readonly #pending = new Set<(error: SisockError) => void>();
-  readonly #subscriptions = new Map<string, Subscription>();
-
-  constructor(access: Access, owner: Owner) {
-    this.#connection = new autobahn.Connection({
-      url: access.url,
-      realm: access.realm,
-      authid: access.authid,
-      authmethods: ["wampcra"],
-      serializers: [new autobahn.serializer.CBORSerializer()],
-      use_deferred: deferred,
-      onchallenge: (_session: unknown, method: string, extra: Challenge): string =>
-        signed(access.secret, method, extra),
-    });
-    this.#connection.onopen = (session) => {
-      this.#session = session;
-      owner.joined();
-    };
-    this.#connection.onclose = (_how, details) => {
-      this.#session = null;
-      this.#fail();
-      owner.left(details.reason, details.message);
-      // When to try again is the owner's affair.
-      return true;
-    };
-  }
-
-  open(): void {
-    this.#connection.open();
-  }
-
-  end(): void {
-    this.#connection.onopen = () => this.#connection.close();
-    this.#connection.onclose = () => true;
-    // A goodbye would wait for a router that may not answer. What was sent just now is still on its way to the socket.
-    const { transport } = this.#connection;
-    setTimeout(() => transport.close?.(), 0);
-    this.#session = null;
-    this.#fail();
-  }
-
-  async subscribe(topic: string, handler: Handler): Promise<void> {
-    const session = this.#session;
-    if (session === null) throw new SisockError(NOT_CONNECTED, "there is no connection to the router");
-    this.#subscriptions.set(topic, await session.subscribe(topic, (args) => handler(args ?? [])));
-  }
-
-  async unsubscribe(topic: string): Promise<void> {
-    const subscription = this.#subscriptions.get(topic);
-    this.#subscriptions.delete(topic);
-    // A session that is lost has no subscriptions.
-    if (subscription !== undefined && this.#session?.isOpen) await this.#session.unsubscribe(subscription);
-  }
-
-  call(
-    procedure: string,
-    args: readonly unknown[],
-    kwargs: Readonly<Record<string, unknown>>,
-    { timeout = CALL_TIMEOUT, onProgress, signal }: CallOptions,
-  ): Promise<unknown> {
-    const session = this.#session;
-    if (!session?.isOpen) return Promise.reject(new SisockError(NOT_CONNECTED, "there is no connection to the router"));
-    return new Promise((resolve, reject) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#pending.delete(fail);
-        signal?.removeEventListener("abort", giveUp);
-        delete pending.onProgress;
-      };
-      const fail = (error: SisockError): void => {
-        done();
-        reject(error);
-      };
-      const giveUp = (): void => {
-        // "kill" waits for the callee's answer: one that came to a call that was forgotten would end the session.
-        if (session.isOpen) pending.cancel({ mode: "kill" });
-        fail(new SisockError(CANCELLED, "it was given up"));
-      };
-      const timer = setTimeout(() => fail(new SisockError(TIMED_OUT, `no answer within ${timeout / 1000} s`)), timeout);
-      this.#pending.add(fail);
-      // The router's own timeout only frees what it holds for a call that was given up here.
-      const more = onProgress === undefined ? {} : { receive_progress: true };
-      const pending: Pending = session.call(procedure, args, kwargs, { timeout: timeout + 1000, ...more });
-      if (onProgress !== undefined) pending.onProgress = onProgress;
-      pending.then(
-        (result) => {
-          done();
-          resolve(result);
-        },
-        (error: unknown) => fail(fromWire(error)),
-      );
-      if (signal?.aborted) giveUp();
-      else signal?.addEventListener("abort", giveUp);
-    });
-  }
-
-  #fail(): void {
-    for (const fail of [...this.#pending])
-      fail(new SisockError(NOT_CONNECTED, "the connection to the router was lost"));
-  }
-}
-
-interface Challenge {
-  readonly challenge: string;
-  readonly salt?: string;
-  readonly iterations?: number;
-  readonly keylen?: number;
-}
-
-function signed(secret: string, method: string, extra: Challenge): string {
-  if (method !== "wampcra") throw new Error(`the router asks for ${method}, not WAMP-CRA`);
-  const key =
-    extra.salt === undefined
-      ? secret
-      : autobahn.auth_cra.derive_key(secret, extra.salt, extra.iterations ?? 1000, extra.keylen ?? 32);
-  return autobahn.auth_cra.sign(key, extra.challenge);
-}
-
-/** What Autobahn keeps for each thing it waits for. Its own kind with promises knows no progressive results. */
-function deferred(): unknown {
-  let settle: unknown[] = [];
-  const promise = new Promise<unknown>((...both) => {
-    settle = both;
-  }) as Pending;
-  const [resolve, reject] = settle;
-  return { promise, resolve, reject, notify: (result: unknown) => promise.onProgress?.(result) };
 }

@@ -1,8 +1,9 @@
 /** The browser client of sisock: connect, discover the nodes, read and follow their data. */
 
+export type { Access } from "./attempt";
 export { type Block, EMPTY, extended, type Line, lineOf, lowerBound, newest, since, type Value } from "./block";
 export type { Catalogue, Field, FieldType, Timeline } from "./catalogue";
-export { type Access, Connection, type State } from "./connection";
+export { Connection, type State } from "./connection";
 export { type DataNode, Discovery } from "./discovery";
 export { NOT_CONNECTED, SisockError, TIMED_OUT, TOO_MUCH, UNKNOWN_NODE } from "./errors";
 export { type Followed, Following, type Resume } from "./following";
