@@ -17,7 +17,7 @@ export interface Access {
 }
 
 export interface CallOptions {
-  /** Milliseconds. */
+  /** Milliseconds in which nothing comes, after which the call is given up. */
   readonly timeout?: number;
   /** Takes results that come before the last one. */
   readonly onProgress?: (result: unknown) => void;
@@ -41,6 +41,7 @@ export class Attempt {
   #session: Session | null = null;
   readonly #pending = new Set<(error: SisockError) => void>();
   readonly #subscriptions = new Map<string, Subscription>();
+  #heard = Date.now();
 
   constructor(access: Access, owner: Owner) {
     this.#connection = new autobahn.Connection({
@@ -55,6 +56,7 @@ export class Attempt {
     });
     this.#connection.onopen = (session) => {
       this.#session = session;
+      this.#heard = Date.now();
       owner.joined();
     };
     this.#connection.onclose = (_how, details) => {
@@ -64,6 +66,11 @@ export class Attempt {
       // When to try again is the owner's affair.
       return true;
     };
+  }
+
+  /** For how many milliseconds nothing was heard of the router: no event, no result, no part of one. */
+  get silence(): number {
+    return Date.now() - this.#heard;
   }
 
   open(): void {
@@ -83,7 +90,11 @@ export class Attempt {
   async subscribe(topic: string, handler: Handler): Promise<void> {
     const session = this.#session;
     if (session === null) throw new SisockError(NOT_CONNECTED, "there is no connection to the router");
-    this.#subscriptions.set(topic, await session.subscribe(topic, (args) => handler(args ?? [])));
+    const heard = (args: readonly unknown[] | undefined): void => {
+      this.#heard = Date.now();
+      handler(args ?? []);
+    };
+    this.#subscriptions.set(topic, await session.subscribe(topic, heard));
   }
 
   async unsubscribe(topic: string): Promise<void> {
@@ -105,33 +116,47 @@ export class Attempt {
       const done = (): void => {
         clearTimeout(timer);
         this.#pending.delete(fail);
-        signal?.removeEventListener("abort", giveUp);
+        signal?.removeEventListener("abort", abort);
         delete pending.onProgress;
       };
       const fail = (error: SisockError): void => {
         done();
         reject(error);
       };
-      const giveUp = (): void => {
+      const giveUp = (error: SisockError): void => {
         // "kill" waits for the callee's answer: one that came to a call that was forgotten would end the session.
         if (session.isOpen) pending.cancel({ mode: "kill" });
-        fail(new SisockError(CANCELLED, "it was given up"));
+        fail(error);
       };
-      const timer = setTimeout(() => fail(new SisockError(TIMED_OUT, `no answer within ${timeout / 1000} s`)), timeout);
+      const abort = (): void => giveUp(new SisockError(CANCELLED, "it was given up"));
+      const late = (): void => giveUp(new SisockError(TIMED_OUT, `no answer within ${timeout / 1000} s`));
+      let timer = setTimeout(late, timeout);
       this.#pending.add(fail);
-      // The router's own timeout only frees what it holds for a call that was given up here.
-      const more = onProgress === undefined ? {} : { receive_progress: true };
-      const pending: Pending = session.call(procedure, args, kwargs, { timeout: timeout + 1000, ...more });
-      if (onProgress !== undefined) pending.onProgress = onProgress;
+      // Calls that bring results as they come take as long as they take; the router's own timeout (seconds), which comes up to
+      // a second early, only frees what it holds for a call that was given up here.
+      const more = onProgress === undefined ? { timeout: Math.floor(timeout / 1000) + 2 } : { receive_progress: true };
+      const pending: Pending = session.call(procedure, args, kwargs, more);
+      if (onProgress !== undefined) {
+        pending.onProgress = (result) => {
+          this.#heard = Date.now();
+          clearTimeout(timer);
+          timer = setTimeout(late, timeout);
+          onProgress(result);
+        };
+      }
       pending.then(
         (result) => {
+          this.#heard = Date.now();
           done();
           resolve(result);
         },
-        (error: unknown) => fail(fromWire(error)),
+        (error: unknown) => {
+          this.#heard = Date.now();
+          fail(fromWire(error));
+        },
       );
-      if (signal?.aborted) giveUp();
-      else signal?.addEventListener("abort", giveUp);
+      if (signal?.aborted) abort();
+      else signal?.addEventListener("abort", abort);
     });
   }
 

@@ -34,6 +34,8 @@ interface Topic {
 
 const FIRST_DELAY = 500;
 const MAX_DELAY = 3_000;
+// What accepts a connection and says nothing is no router, or one that hangs.
+const JOIN_TIMEOUT = 20_000;
 // A browser cannot send a WebSocket's ping, so a router that fell silent is noticed by asking it something.
 const HEARTBEAT = 15_000;
 const HEARTBEAT_TIMEOUT = 10_000;
@@ -59,6 +61,7 @@ export class Connection {
   #state: State = { kind: "closed" };
   #current: Attempt | null = null;
   #retry: ReturnType<typeof setTimeout> | undefined;
+  #joining: ReturnType<typeof setTimeout> | undefined;
   #heartbeat: ReturnType<typeof setInterval> | undefined;
   #delay = FIRST_DELAY;
   #everJoined = false;
@@ -81,7 +84,7 @@ export class Connection {
 
   /** Tries now instead of waiting. */
   retryNow(): void {
-    if (this.#state.kind === "away") this.#try();
+    if (this.#state.kind === "away" || this.#state.kind === "connecting") this.#try();
   }
 
   /** Leaves for good. */
@@ -92,8 +95,8 @@ export class Connection {
   }
 
   /**
-   * Calls a procedure. The promise always settles: with the result, or with a SisockError, `timeout` milliseconds later
-   * at most.
+   * Calls a procedure. The promise always settles: with the result, or with a SisockError, after `timeout` milliseconds in
+   * which nothing came at most.
    */
   call(
     procedure: string,
@@ -121,8 +124,10 @@ export class Connection {
     }
     return () => {
       known.listeners.delete(listener);
+      // What stands while the session is joined, or is about to, is settled at the end of that.
+      const stands = known.attempt === this.#current && known.standing !== "no";
       if (this.#state.kind === "connected") void this.#settle(topic, known);
-      else if (known.listeners.size === 0 && this.#topics.get(topic) === known) this.#topics.delete(topic);
+      else if (!stands && known.listeners.size === 0 && this.#topics.get(topic) === known) this.#topics.delete(topic);
     };
   }
 
@@ -141,15 +146,16 @@ export class Connection {
     });
   }
 
-  /** Asks the router whether it is still there; a session that it does not answer is given up. */
+  /** Asks the router whether it is still there; a session in which nothing is heard any more is given up. */
   async check(): Promise<void> {
     const attempt = this.#current;
     if (attempt === null || this.#state.kind !== "connected") return;
     try {
       await attempt.call(GET_DATA_NODE, [], {}, { timeout: HEARTBEAT_TIMEOUT });
     } catch (error) {
-      // An error is an answer, too.
-      if (attempt === this.#current && error instanceof SisockError && error.uri === TIMED_OUT) this.#lost();
+      // An error is an answer, too; and on a slow line the answer stands behind much else.
+      const silent = error instanceof SisockError && error.uri === TIMED_OUT && attempt.silence >= HEARTBEAT_TIMEOUT;
+      if (attempt === this.#current && silent) this.#lost();
     }
   }
 
@@ -163,20 +169,25 @@ export class Connection {
       left: (reason, message) => this.#left(attempt, reason, message),
     });
     this.#current = attempt;
+    this.#joining = setTimeout(() => this.#lost(), JOIN_TIMEOUT);
     attempt.open();
   }
 
   async #joined(attempt: Attempt): Promise<void> {
     await Promise.all([...this.#topics].map(([topic, known]) => this.#settle(topic, known)));
     if (attempt !== this.#current) return;
+    clearTimeout(this.#joining);
     this.#everJoined = true;
     this.#refusals = 0;
     this.#delay = FIRST_DELAY;
     this.#heartbeat = setInterval(() => void this.check(), HEARTBEAT);
     this.#become({ kind: "connected" });
     this.joins.tell();
-    for (const known of [...this.#topics.values()])
+    for (const [topic, known] of [...this.#topics]) {
       if (known.attempt === attempt && known.standing === "yes") announce(known);
+      // What was asked for, or stopped, while the others were subscribed.
+      void this.#settle(topic, known);
+    }
   }
 
   /**
@@ -241,6 +252,7 @@ export class Connection {
   }
 
   #drop(): void {
+    clearTimeout(this.#joining);
     clearInterval(this.#heartbeat);
     const attempt = this.#current;
     this.#current = null;
