@@ -14,16 +14,18 @@ export class Discovery {
   readonly changes = new Listeners<readonly DataNode[]>();
 
   readonly #connection: Connection;
-  readonly #stop: Stop;
+  readonly #stops: readonly Stop[];
   #nodes: readonly DataNode[] = [];
   #retry: ReturnType<typeof setTimeout> | undefined;
 
   /** To be made before the connection is opened, so that no change falls between the list and its first event. */
   constructor(connection: Connection) {
     this.#connection = connection;
-    connection.subscribe(ADDED, ([node]) => isNode(node) && this.#set(added(this.#nodes, node)));
-    connection.subscribe(SUBTRACTED, ([node]) => isNode(node) && this.#set(subtracted(this.#nodes, node)));
-    this.#stop = connection.joins.add(() => void this.#read());
+    this.#stops = [
+      connection.subscribe(ADDED, ([node]) => isNode(node) && this.#set(added(this.#nodes, node))),
+      connection.subscribe(SUBTRACTED, ([node]) => isNode(node) && this.#set(subtracted(this.#nodes, node))),
+      connection.joins.add(() => void this.#read()),
+    ];
   }
 
   get nodes(): readonly DataNode[] {
@@ -32,7 +34,7 @@ export class Discovery {
 
   close(): void {
     clearTimeout(this.#retry);
-    this.#stop();
+    for (const stop of this.#stops) stop();
   }
 
   async #read(): Promise<void> {
