@@ -38,9 +38,9 @@ export async function readPages(
     let last: number | undefined;
     let taken = 0;
     try {
-      await page(at, until, ({ t }) => {
-        last = t.at(-1) ?? last;
-        taken += t.length * rowBytes;
+      await page(at, until, (rows) => {
+        last = rows.t.at(-1) ?? last;
+        taken += rows.t.length * rowBytes + textSize(rows);
       });
     } catch (error) {
       if (!(error instanceof SisockError) || error.uri !== TOO_MUCH || last === undefined) throw error;
@@ -58,4 +58,14 @@ export async function readPages(
     at = until;
     reach = until;
   }
+}
+
+/** How many characters its texts have; a column of numbers is told by its first value. */
+function textSize({ columns }: Rows): number {
+  let size = 0;
+  for (const column of columns.values()) {
+    if (typeof column.find((cell) => cell !== null) !== "string") continue;
+    for (const cell of column) if (typeof cell === "string") size += cell.length;
+  }
+  return size;
 }
