@@ -17,5 +17,6 @@ export default defineConfig({
     // Autobahn carries an eval for browsers without JSON; the page's policy would not let it run.
     rolldownOptions: { checks: { eval: false } },
   },
-  test: { include: ["tests/**/*.test.ts"] },
+  // Longer than what a test waits for, which says more.
+  test: { include: ["tests/**/*.test.ts"], testTimeout: 20_000 },
 });

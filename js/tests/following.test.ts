@@ -1,110 +1,9 @@
-import { float64, int64, tableFromArrays, tableToIPC } from "@uwdata/flechette";
 import { describe, expect, it, vi } from "vitest";
-import type { CallOptions } from "../src/client/attempt";
-import type { State, SubscribeOptions } from "../src/client/connection";
-import { POSITION_LOST, SisockError, TOO_MUCH } from "../src/client/errors";
-import { type Followed, Following, type Link, type Resume } from "../src/client/following";
-import { Listeners, type Stop } from "../src/client/listeners";
+import { SisockError } from "../src/client/errors";
+import { type Followed, Following, type Resume } from "../src/client/following";
+import { Node } from "./kept";
 
-type Kwargs = Readonly<Record<string, unknown>>;
-
-/** A node in memory with one timeline that keeps positions, and the connection to it. Times are whole seconds here. */
-class Node implements Link {
-  readonly rows = new Map<number, number>();
-  readonly states = new Listeners<State>();
-  state: State = { kind: "connected" };
-  readonly asked: Kwargs[] = [];
-  readonly aborted: AbortSignal[] = [];
-  epoch = "e";
-  seq = 0;
-  most = Number.POSITIVE_INFINITY;
-  answers: "all" | "no positions" | "old" | "nothing" = "all";
-  #touched: { seq: number; start: number; end: number }[] = [];
-  #topic: { handler: (args: readonly unknown[]) => void; options: SubscribeOptions } | null = null;
-
-  /** Keeps rows, and publishes them unless that is lost. */
-  keep(rows: Record<number, number>, lost = false): void {
-    const times = Object.keys(rows).map(Number);
-    const late = times[0]! <= Math.max(0, ...this.rows.keys());
-    for (const t of times) this.rows.set(t, rows[t]!);
-    this.seq += 1;
-    this.#touched.push({ seq: this.seq, start: times[0]!, end: times.at(-1)! + 1 });
-    if (lost) return;
-    const revises = late ? { revises: [times[0], times.at(-1)! + 1] } : {};
-    const t = late
-      ? [...this.rows.keys()].filter((at) => at >= times[0]! && at <= times.at(-1)!).sort((a, b) => a - b)
-      : times;
-    this.publish({ after: this.seq - 1, t, data: { x: t.map((at) => this.rows.get(at)) }, ...revises });
-  }
-
-  publish(event: Kwargs): void {
-    if (this.state.kind !== "connected") return;
-    this.#topic?.handler([{ timeline: "t", epoch: this.epoch, seq: this.seq, finalized_until: null, ...event }]);
-  }
-
-  lose(): void {
-    this.state = { kind: "away", retryAt: 0 };
-    this.states.tell(this.state);
-  }
-
-  join(): void {
-    this.state = { kind: "connected" };
-    this.states.tell(this.state);
-    this.#topic?.options.subscribed?.();
-  }
-
-  subscribe(_topic: string, handler: (args: readonly unknown[]) => void, options: SubscribeOptions = {}): Stop {
-    this.#topic = { handler, options };
-    queueMicrotask(() => options.subscribed?.());
-    return () => {
-      this.#topic = null;
-    };
-  }
-
-  async call(
-    _procedure: string,
-    args: readonly unknown[] = [],
-    kwargs: Kwargs = {},
-    options: CallOptions = {},
-  ): Promise<unknown> {
-    this.asked.push(kwargs);
-    if (options.signal !== undefined) this.aborted.push(options.signal);
-    await Promise.resolve();
-    if (this.answers === "nothing") return new Promise(() => {});
-    if (this.answers === "old") throw new SisockError("wamp.error.runtime_error", "got an unexpected keyword argument");
-    const [, start, end] = args as [string[], number, number | null];
-    const since = (kwargs.since as Record<string, { epoch: string; seq: number }> | undefined)?.t;
-    if (since !== undefined && since.epoch !== this.epoch) throw new SisockError(POSITION_LOST, "another one");
-    const later = this.#touched.filter(({ seq }) => since === undefined || seq > since.seq);
-    let t = [...this.rows.keys()].sort((a, b) => a - b).filter((at) => at >= start && (end === null || at < end));
-    if (since !== undefined) t = t.filter((at) => later.some((one) => at >= one.start && at < one.end));
-    if (since !== undefined && t.length > this.most) throw new SisockError(TOO_MUCH, "too much");
-    const within = (one: { start: number; end: number }) => [Math.max(one.start, start), Math.min(one.end, end ?? 1e9)];
-    const revised = later.map(within).filter(([low, high]) => low! < high!);
-    const from = t.length;
-    if (kwargs.method === "last") t = t.slice(-1);
-    if (t.length > 0) options.onProgress?.({ timeline: "t", arrow: this.#arrow(t) });
-    return {
-      timeline: t.length > 0 ? { t: { finalized_until: null } } : {},
-      ...(this.answers === "no positions" ? {} : { position: { t: { epoch: this.epoch, seq: this.seq } } }),
-      ...(since === undefined ? {} : { revises: { t: revised } }),
-      ...(from > t.length ? { downsampled: { t: { from, to: t.length } } } : {}),
-    };
-  }
-
-  another(): void {
-    this.epoch += "'";
-    this.rows.clear();
-    this.seq = 0;
-    this.#touched = [];
-  }
-
-  #arrow(t: readonly number[]): Uint8Array {
-    const columns = { t: t.map((at) => BigInt(at * 1_000_000)), x: t.map((at) => this.rows.get(at)!) };
-    const table = tableFromArrays(columns, { types: { t: int64(), x: float64() } });
-    return tableToIPC(table, { format: "stream" })!;
-  }
-}
+const PATIENT = { timeout: 10_000, interval: 5 };
 
 /** What was followed, put together by the rules. */
 class Seen implements Followed {
@@ -150,7 +49,7 @@ async function same(seen: Seen, node: Node): Promise<void> {
   await vi.waitFor(() => {
     expect(seen.sorted()).toEqual([...node.rows].sort(([a], [b]) => a - b));
     expect(seen.position).toEqual({ epoch: node.epoch, seq: node.seq });
-  });
+  }, PATIENT);
 }
 
 describe("following", () => {
@@ -220,7 +119,7 @@ describe("following", () => {
 
     const told = Object.assign(new Seen(), { tooMuch: vi.fn() });
     const other = follow(node, { position: { epoch: "e", seq: 0 }, newest: 1e6 }, told);
-    await vi.waitFor(() => expect(told.tooMuch).toHaveBeenCalledOnce());
+    await vi.waitFor(() => expect(told.tooMuch).toHaveBeenCalledOnce(), PATIENT);
     expect(told.rows.size).toBe(0);
     other.following.stop();
   });
@@ -232,13 +131,15 @@ describe("following", () => {
     await same(seen, node);
     node.another();
     node.keep({ 2: 2, 3: 3 });
-    await vi.waitFor(() => expect(seen.gaps).toHaveLength(1));
-    await vi.waitFor(() =>
-      expect(seen.sorted()).toEqual([
-        [1, 10],
-        [2, 2],
-        [3, 3],
-      ]),
+    await vi.waitFor(() => expect(seen.gaps).toHaveLength(1), PATIENT);
+    await vi.waitFor(
+      () =>
+        expect(seen.sorted()).toEqual([
+          [1, 10],
+          [2, 2],
+          [3, 3],
+        ]),
+      PATIENT,
     );
     following.stop();
   });
@@ -248,14 +149,45 @@ describe("following", () => {
     node.answers = answers;
     node.keep({ 1: 10 });
     const { seen } = follow(node);
-    await vi.waitFor(() => expect(seen.over).toBe(true));
+    await vi.waitFor(() => expect(seen.over).toBe(true), PATIENT);
+  });
+
+  it("leaves who may read but not follow to asking, and says what else is refused", async () => {
+    const node = new Node();
+    node.refuses = new SisockError("sisock.error.not_authorized", "this user may not follow n");
+    const { seen } = follow(node);
+    await vi.waitFor(() => expect(seen.over).toBe(true), PATIENT);
+    expect(seen.problems).toEqual([]);
+    node.refuses = new SisockError("sisock.error.busy", "too many");
+    const other = follow(node).seen;
+    await vi.waitFor(() => expect(other.problems).toEqual([node.refuses]), PATIENT);
+    expect(other.over).toBe(false);
+  });
+
+  it("tries again what failed for a while, whatever its words are", async () => {
+    const node = new Node();
+    node.keep({ 1: 10 });
+    node.fails = new SisockError("sisock.error.node_failed", "rows raised: invalid byte sequence for encoding UTF8");
+    const { seen, following } = follow(node);
+    await same(seen, node);
+    expect(seen.over).toBe(false);
+    expect(seen.problems.map((error) => error?.uri)).toEqual(["sisock.error.node_failed", undefined, undefined]);
+    following.stop();
+  });
+
+  it("ends with what another try would meet again", async () => {
+    const node = new Node();
+    node.fails = new SisockError("sisock.error.unknown_field", "no such field");
+    const { seen } = follow(node);
+    await vi.waitFor(() => expect(seen.problems).toHaveLength(1), PATIENT);
+    expect(node.asked).toHaveLength(1);
   });
 
   it("gives up what it asks when it is stopped", async () => {
     const node = new Node();
     node.answers = "nothing";
     const { following } = follow(node);
-    await vi.waitFor(() => expect(node.aborted).toHaveLength(1));
+    await vi.waitFor(() => expect(node.aborted).toHaveLength(1), PATIENT);
     following.stop();
     expect(node.aborted[0]!.aborted).toBe(true);
   });

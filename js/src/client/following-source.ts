@@ -1,4 +1,4 @@
-/** A source that follows by push where the node keeps positions, and asks again and again where it does not. */
+/** A source that follows by push where it can, and asks again and again where the node keeps no positions or lets the user only read. */
 
 import { Following, type Link, type Resume } from "./following";
 import type { Stop } from "./listeners";
@@ -7,7 +7,7 @@ import { type Caller, type Follow, type Follower, PollingSource } from "./source
 
 export class FollowingSource extends PollingSource {
   readonly #link: Link;
-  // Timelines that are known to have no positions.
+  // Timelines that are known not to be followed by push.
   readonly #without = new Set<string>();
 
   constructor(connection: Caller & Link, node: string) {

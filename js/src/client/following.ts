@@ -2,20 +2,11 @@
 
 import { type Answered, askArrow, type Question } from "./asking";
 import type { Connection } from "./connection";
-import {
-  CANCELLED,
-  FAILED,
-  fromWire,
-  NOT_CONNECTED,
-  POSITION_LOST,
-  SisockError,
-  TIMED_OUT,
-  TOO_MUCH,
-  UNKNOWN_NODE,
-} from "./errors";
+import { CANCELLED, fromWire, isOld, isPassing, NOT_AUTHORIZED, POSITION_LOST, SisockError, TOO_MUCH } from "./errors";
 import type { Stop } from "./listeners";
 import { parseLive } from "./live";
 import { readPages } from "./paging";
+import { pause } from "./pause";
 import type { Position } from "./position";
 import { concat, type Rows } from "./rows";
 import { type Action, type Asked, type Deliver, type Gap, Splice, type Unread } from "./splice";
@@ -29,7 +20,7 @@ export interface Followed {
   gap(gap: Gap): void;
   /** Told why nothing comes at present, and with null that it comes again. */
   problem(error: SisockError | null): void;
-  /** Told that this node keeps no positions, or knows nothing of all this; nothing comes then. */
+  /** Told that the node keeps no positions, or knows nothing of all this, or that the user may read but not follow; nothing comes then. */
   without(): void;
   /** Told that much came while nobody listened, if that had better be read in another way; nothing comes then. */
   tooMuch?(): void;
@@ -48,20 +39,6 @@ const SILENCE = 12_000;
 const LOOK = 2_000;
 // Between two tries: the first time, and at most.
 const RETRY = [300, 5_000] as const;
-const PASSING = new Set([
-  NOT_CONNECTED,
-  TIMED_OUT,
-  UNKNOWN_NODE,
-  FAILED,
-  "sisock.error.busy",
-  "sisock.error.node_failed",
-  "sisock.error.store_away",
-]);
-
-/** Whether an error means that the node knows no argument that came after contract A. */
-export function isOld(error: SisockError): boolean {
-  return /unexpected keyword|positional argument|takes .* arguments|encoding/.test(error.message);
-}
 
 export class Following {
   readonly #link: Link;
@@ -96,7 +73,7 @@ export class Following {
       link.states.add(({ kind }) => kind !== "connected" && this.#lost()),
       link.subscribe(live(node, timeline), ([event]) => this.#event(event), {
         subscribed: () => this.#subscribed(),
-        refused: (error) => this.#fail(error),
+        refused: (error) => (error.uri === NOT_AUTHORIZED ? this.#goWithout() : this.#fail(error)),
       }),
     );
   }
@@ -159,6 +136,12 @@ export class Following {
     this.#work = null;
   }
 
+  #goWithout(): void {
+    if (this.#stopped) return;
+    this.stop();
+    this.#followed.without();
+  }
+
   /** Ends it with an error that another try would meet again. */
   #fail(error: SisockError): void {
     if (this.#stopped) return;
@@ -180,7 +163,7 @@ export class Following {
         if (error.uri === POSITION_LOST) told = () => this.#splice.positionLost();
         else if (error.uri === TOO_MUCH && asked.do === "ask_since") told = this.#tooMuch();
         else if (isOld(error)) told = null;
-        else if (!PASSING.has(error.uri)) throw error;
+        else if (!isPassing(error)) throw error;
         else {
           // A connection that is lost tells `lost`.
           if (this.#link.state.kind !== "connected") return;
@@ -193,11 +176,7 @@ export class Following {
         }
       }
       if (signal.aborted) return;
-      if (told === null) {
-        this.stop();
-        this.#followed.without();
-        return;
-      }
+      if (told === null) return this.#goWithout();
       this.#work = null;
       this.#followed.problem(null);
       this.#run(told());
@@ -262,14 +241,4 @@ export class Following {
     const call: Parameters<typeof askArrow>[0] = (...asked) => this.#link.call(...asked);
     return askArrow(call, question, take, signal);
   }
-}
-
-function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
 }

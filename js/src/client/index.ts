@@ -5,7 +5,7 @@ export { type Block, EMPTY, extended, type Line, lineOf, lowerBound, newest, sin
 export type { Catalogue, Field, FieldType, Timeline } from "./catalogue";
 export { Connection, type State } from "./connection";
 export { type DataNode, Discovery } from "./discovery";
-export { NOT_CONNECTED, SisockError, TIMED_OUT, TOO_MUCH, UNKNOWN_NODE } from "./errors";
+export { isPassing, NOT_CONNECTED, SisockError, TIMED_OUT, TOO_MUCH, UNKNOWN_NODE } from "./errors";
 export { type Followed, Following, type Resume } from "./following";
 export { FollowingSource } from "./following-source";
 export { threshold, withGaps } from "./gaps";

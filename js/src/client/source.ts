@@ -3,9 +3,10 @@
 import { type Block, EMPTY, type Line, lineOf, newest, parseData, type Value } from "./block";
 import { type Catalogue, parseCatalogue } from "./catalogue";
 import type { Connection } from "./connection";
-import { FAILED, fromWire, NOT_CONNECTED, SisockError, TIMED_OUT, TOO_MUCH, UNKNOWN_NODE } from "./errors";
+import { fromWire, isOld, SisockError, TOO_MUCH } from "./errors";
 import { groupBy } from "./group";
 import type { Stop } from "./listeners";
+import { pause } from "./pause";
 import type { Position } from "./position";
 import { getData, getFields } from "./uris";
 
@@ -160,7 +161,7 @@ export class PollingSource implements Source {
           follower.problem(fromWire(error));
           wait = Math.min(wait * 2, Math.max(MAX_BACKOFF, period));
         }
-        await pause(wait, signal);
+        await pause(1000 * wait, signal);
       }
     };
     void poll();
@@ -203,7 +204,7 @@ export class PollingSource implements Source {
         const more = { max_points: maxPoints, method };
         answer = await this.#connection.call(procedure, [fields, span.start, span.end], more);
       } catch (error) {
-        if (!isOld(error)) throw error;
+        if (!isOld(fromWire(error))) throw error;
         this.#old = true;
       }
     }
@@ -219,21 +220,4 @@ export class PollingSource implements Source {
     }
     return parseData(answer, (name) => this.#catalogue.fields.get(name)?.timeline);
   }
-}
-
-/** Whether a node's answer means that it does not know the arguments that came after the old contract. */
-function isOld(error: unknown): boolean {
-  if (!(error instanceof SisockError)) return false;
-  if ([NOT_CONNECTED, TIMED_OUT, UNKNOWN_NODE, FAILED].includes(error.uri)) return false;
-  return /unexpected keyword|max_points|takes .* arguments/.test(error.message);
-}
-
-function pause(seconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, seconds * 1000);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
 }

@@ -1,6 +1,6 @@
 import { useComputed } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import type { Field } from "../client";
+import { type Field, isPassing } from "../client";
 import type { Range } from "./address";
 import { MAX_LINES } from "./colours";
 import { FieldList } from "./fields";
@@ -80,7 +80,7 @@ function Notice({ site, open }: { site: Site; open: OpenNode }) {
   }
   return (
     <p class="notice" role="status">
-      {`${open.name} gives no data at present: ${problem.message}. It is asked again.`}
+      {`${open.name} gives no data at present: ${problem.message}.${isPassing(problem) ? " It is asked again." : ""}`}
     </p>
   );
 }
