@@ -56,7 +56,8 @@ CALL_TIMEOUT = 30.0
 # On one machine a router is back in seconds, so nobody waits long for the next try.
 MAX_RETRY_DELAY = 2.0
 
-# Reasons for which another try with the same credentials would fail again.
+# Reasons for which another try with the same credentials would fail again. A router whose authenticator is not there yet
+# names another one (wamp.error.no_such_procedure), so one refusal is its word.
 _REFUSED = (
     "wamp.error.not_authorized",
     "wamp.error.no_such_realm",

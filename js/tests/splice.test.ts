@@ -68,3 +68,11 @@ describe("the splice does what Python's does", () => {
     }
   });
 });
+
+it("takes any number of rows that may have been delivered before", () => {
+  const t = Array.from({ length: 200_000 }, (_, i) => 2 * i);
+  const splice = new Splice(["x"], 0, { epoch: "e", seq: 1 }, t.at(-1)!);
+  splice.subscribed();
+  const [told] = splice.changed({ t, columns: new Map([["x", t]]) }, [], { epoch: "e", seq: 2 });
+  expect(told?.do === "deliver" && told.revises.length).toBe(t.length);
+});

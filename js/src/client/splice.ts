@@ -345,7 +345,7 @@ export class Splice {
       ranges = revises
         .map(([start, end]): Range => [Math.max(start, this.start), Math.min(end, newest + 1)])
         .filter(([start, end]) => start < end);
-      ranges.push(...uncovered(rows, ranges, newest).map((t): Range => [t, t + 1]));
+      ranges = ranges.concat(uncovered(rows, ranges, newest).map((t): Range => [t, t + 1]));
       ranges.sort((one, other) => one[0] - other[0] || one[1] - other[1]);
     }
     if (rows.t.length > 0) this.newest = Math.max(newest ?? Number.NEGATIVE_INFINITY, rows.t.at(-1)!);
