@@ -70,7 +70,7 @@ describe("an open node", () => {
   it("knows its newest values, and follows them", async () => {
     const link = new Link();
     const node = await opened(link);
-    expect(node.newest.value).toEqual(new Map([["x", { t: 5, value: 1 }]]));
+    expect(node.newest.value).toEqual(new Map([["x", { t: 5, value: 1, final: false }]]));
     expect(link.handlers.size).toBe(1);
     node.stop(false);
     expect(link.handlers.size).toBe(0);

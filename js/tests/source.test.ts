@@ -11,6 +11,8 @@ class Node implements Caller {
   readonly calls: (readonly unknown[])[] = [];
   old = false;
   limit = Number.POSITIVE_INFINITY;
+  /** Of the timelines that have one. */
+  position = {};
 
   async connected(): Promise<void> {}
 
@@ -47,7 +49,7 @@ class Node implements Caller {
         if (values.some((value) => value !== null)) data[field] = values;
       }
     }
-    return { data, timeline };
+    return { data, timeline, position: this.position };
   }
 }
 
@@ -105,10 +107,19 @@ describe("the newest values", () => {
     node.rows.u.set(3, { c: 3 });
     const newest = await (await source(node)).newest(["a", "b", "c"]);
     expect(Object.fromEntries(newest)).toEqual({
-      a: { t: 990, value: 2 },
-      b: { t: 100, value: 7 },
-      c: { t: 3, value: 3 },
+      a: { t: 990, value: 2, final: false },
+      b: { t: 100, value: 7, final: false },
+      c: { t: 3, value: 3, final: false },
     });
+  });
+});
+
+describe("the newest value of a finished timeline", () => {
+  it("is known to be the last", async () => {
+    const node = new Node();
+    node.rows.t.set(10, { a: 1 });
+    node.position = { t: { epoch: "e", seq: 1 } };
+    expect((await (await source(node)).newest(["a"])).get("a")).toEqual({ t: 10, value: 1, final: true });
   });
 });
 

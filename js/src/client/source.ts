@@ -19,6 +19,8 @@ export interface Span {
 export interface Sample {
   readonly t: number;
   readonly value: Exclude<Value, null>;
+  /** Whether its timeline is finished: asked with an open end, the node said that all is final. */
+  readonly final: boolean;
 }
 
 /** A line as it was read; `thinned` says of how many rows it is the picture, `position` what it reaches (null: nobody knows). */
@@ -114,9 +116,11 @@ export class PollingSource implements Source {
     const found = new Map<string, Sample>();
     const take = (blocks: readonly Block[]): void => {
       for (const block of blocks) {
+        // Nodes that keep no positions say so of rows that only will not change.
+        const final = block.finalizedUntil === null && block.position !== null;
         for (const name of block.data.keys()) {
           const sample = newest(lineOf(block, name));
-          if (sample?.value != null) found.set(name, { t: sample.t, value: sample.value });
+          if (sample?.value != null) found.set(name, { t: sample.t, value: sample.value, final });
         }
       }
     };

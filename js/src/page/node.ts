@@ -150,7 +150,7 @@ export class OpenNode {
       const known = samples.get(name);
       // What corrects older rows does not change which one is the newest.
       if (sample?.value != null && (known === undefined || sample.t >= known.t)) {
-        samples.set(name, { t: sample.t, value: sample.value });
+        samples.set(name, { t: sample.t, value: sample.value, final: known?.final === true && sample.t === known.t });
       } else if (known !== undefined && known.t >= start && known.t < end) erased.push(name);
     }
     this.newest.value = samples;

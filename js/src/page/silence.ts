@@ -16,7 +16,10 @@ export function silentSince(
   const intervals = [...catalogue.timelines.values()].flatMap(({ interval }) => interval ?? []);
   // Rows without a rhythm come when they come.
   if (intervals.length === 0 || catalogue.fields.size === 0) return null;
-  const last = newest.size === 0 ? opened : Math.max(...[...newest.values()].map(({ t }) => t));
+  const moving = [...newest.values()].filter(({ final }) => !final);
+  // To what is finished no row will come.
+  if (newest.size > 0 && moving.length === 0) return null;
+  const last = newest.size === 0 ? opened : Math.max(...moving.map(({ t }) => t));
   const age = now - last;
   return age > Math.max(PATIENCE, 10 * Math.min(...intervals)) && age < ARCHIVE ? last : null;
 }
