@@ -30,8 +30,8 @@ MAX_NAMES = 1000
 
 _SPECIAL = re.compile(r"[\\^$*+?.()|\[\]{}/]")
 _ESCAPED = re.compile(r"\\([\\^$*+?.()|\[\]{}/])")
-# (a|b), of whose parentheses and bar none is escaped.
-_CHOICE = re.compile(r"(?<!\\)\(((?:[^()\\]|\\.)*?(?<!\\)\|(?:[^()\\]|\\.)*)\)")
+# (a|b), of whose parentheses none is escaped; of whose bar, says the next. One expression for both would be quadratic.
+_CHOICE = re.compile(r"(?<!\\)\(((?:[^()\\]|\\.)*)\)")
 _BAR = re.compile(r"(?<!\\)\|")
 
 # On the wire a time that is not positive counts from now; Grafana's never do.
@@ -232,6 +232,8 @@ def spelled_out(text: str) -> list[str]:
     parts: list[list[str]] = []
     at = 0
     for group in _CHOICE.finditer(text):
+        if not _BAR.search(group[1]):
+            continue
         parts += [[_unescaped(text[at : group.start()])], [_unescaped(one) for one in _BAR.split(group[1])]]
         at = group.end()
     parts.append([_unescaped(text[at:])])

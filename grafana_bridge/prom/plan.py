@@ -34,7 +34,8 @@ MAX_INNER = 100_000
 # What a subquery without a step takes: Prometheus' own default.
 DEFAULT_STEP = 60 * MICROS
 
-_TEXTS = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*')
+# A text without an end is one, too: it would be looked for again from each sign in it that could begin another.
+_TEXTS = re.compile(r'"(?:\\.|[^"\\])*"?|\'(?:\\.|[^\'\\])*\'?|`[^`]*`?|#[^\n]*')
 _TOKENS = re.compile(r"[\w.:]+|[^\s\w]")
 
 Thunk = Callable[[], Value]

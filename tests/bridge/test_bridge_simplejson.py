@@ -295,6 +295,7 @@ def test_columns_are_written_as_their_values_are(values, micros):
         (r"(a|b)::(c|d\|e)", ["a::c", "a::d|e", "b::c", "b::d|e"]),
         ("roof::speed (m/s)", ["roof::speed (m/s)"]),
         ("roof::(x", ["roof::(x"]),
+        ("roof::(x) of (a|b)", ["roof::(x) of a", "roof::(x) of b"]),
     ],
 )
 def test_variables_in_names(text, names):
@@ -312,3 +313,9 @@ def test_a_name_can_be_written_so_that_it_stands_for_itself(name):
 def test_a_name_that_stands_for_too_many_is_refused():
     with pytest.raises(InvalidArgument):
         spelled_out("(a|b)" * 20)
+
+
+@pytest.mark.parametrize("text", ["roof::(" + "|" * 100_000, "roof::" + "(|" * 100_000, "roof::(" + r"\(|" * 50_000])
+def test_a_choice_without_an_end_is_read_once(text):
+    """Whoever tracks back for each bar would be at this for minutes, and nobody else would be answered."""
+    assert len(spelled_out(text)) == 1
