@@ -65,7 +65,7 @@ def clamped(vector: Vector, low: Floats, high: Floats) -> Vector:
     """Values within bounds; nothing where these are the wrong way round."""
     there = vector.there & ~(low > high)
     bounded = np.where(np.isnan(low) | np.isnan(high), np.nan, np.maximum(low, np.minimum(high, vector.values)))
-    return replace(vector.with_values(bounded), there=there) if len(vector.labels) else vector
+    return replace(vector, there=there).with_values(bounded)
 
 
 def number_of(vector: Vector) -> Scalar:

@@ -102,48 +102,62 @@ def vectors(op: str, left: Vector, right: Vector, matching: Matching, *, as_bool
     many, one = (right, left) if matching.many == "right" else (left, right)
     steps = left.values.shape[1]
     ones = _ones(one, matching, many.anywhere)
+    keep_name = op in COMPARISONS and not as_bool
     rows: list[tuple[Labels, Floats, Bools]] = []
+    found: list[Labels] = []
     for at, labels in enumerate(many.labels):
-        met = ones.get(matching.key(labels))
-        if met is None:
-            continue
-        values, there = met
-        both = many.there[at] & there
-        sides = (values, many.values[at]) if matching.many == "right" else (many.values[at], values)
-        result = calculate(op, *sides)
-        if op in COMPARISONS and not as_bool:
-            both, result = both & (result != 0), sides[0]
-        rows.append((labels, result, both))
-    check_cells(len(rows), steps)
+        for given, values, there in ones.get(matching.key(labels), ()):
+            both = many.there[at] & there
+            sides = (values, many.values[at]) if matching.many == "right" else (many.values[at], values)
+            result = calculate(op, *sides)
+            if keep_name:
+                both, result = both & (result != 0), sides[0]
+            rows.append((labels, result, both))
+            found.append(_named(labels, given, matching, keep_name=keep_name))
+            check_cells(len(rows), steps)
     if matching.many == "none":
         _check_one_to_one(rows, matching)
-    named = _Named(matching, one, keep_name=op in COMPARISONS and not as_bool)
-    found = [(named.of(labels, there), values, there) for labels, values, there in rows]
     return Vector(
-        [labels for labels, _, _ in found],
-        np.array([values for _, values, _ in found]).reshape(-1, steps),
-        np.array([there for _, _, there in found], np.bool_).reshape(-1, steps),
+        found,
+        np.array([values for _, values, _ in rows]).reshape(-1, steps),
+        np.array([there for _, _, there in rows], np.bool_).reshape(-1, steps),
     ).united()
 
 
-def _ones(one: Vector, matching: Matching, where: Bools) -> dict[Labels, tuple[Floats, Bools]]:
-    """The one series, at each step, of each set of labels. CannotEvaluate where there are several."""
+# One series, or what are such at different steps, with the labels that it gives to those that meet it.
+_One = tuple[Labels, Floats, Bools]
+
+
+def _ones(one: Vector, matching: Matching, where: Bools) -> dict[Labels, list[_One]]:
+    """What there is of each set of labels, one series at each step. CannotEvaluate where there are several."""
     side = "left" if matching.many == "right" else "right"
     groups: dict[Labels, list[int]] = {}
     for at, labels in enumerate(one.labels):
         groups.setdefault(matching.key(labels), []).append(at)
     return {
-        key: (one.values[rows[0]], one.there[rows[0]])
+        key: [(among(one.labels[rows[0]], matching.include), one.values[rows[0]], one.there[rows[0]])]
         if len(rows) == 1
-        else one_of(
-            one,
-            rows,
-            f"several series on the {side} have the labels {shown(key)} by which the sides are matched: "
-            f"{shown(one.labels[rows[0]])} and {shown(one.labels[rows[1]])}. Match by more labels, or aggregate that side.",
-            where,
-        )
+        else _given(one, rows, matching, _clash(one, rows, side, key), where)
         for key, rows in groups.items()
     }
+
+
+def _clash(one: Vector, rows: Sequence[int], side: str, key: Labels) -> str:
+    return (
+        f"several series on the {side} have the labels {shown(key)} by which the sides are matched: "
+        f"{shown(one.labels[rows[0]])} and {shown(one.labels[rows[1]])}. Match by more labels, or aggregate that side."
+    )
+
+
+def _given(one: Vector, rows: Sequence[int], matching: Matching, trouble: str, where: Bools) -> list[_One]:
+    """Series that are one at each step, those apart that give other labels."""
+    values, there = one_of(one, rows, trouble, where)
+    giving: dict[Labels, list[int]] = {}
+    for row in rows:
+        giving.setdefault(among(one.labels[row], matching.include), []).append(row)
+    if len(giving) == 1:
+        return [(given, values, there) for given in giving]
+    return [(given, values, np.asarray(one.there[some].any(axis=0), np.bool_)) for given, some in giving.items()]
 
 
 def _check_one_to_one(rows: Iterable[tuple[Labels, Floats, Bools]], matching: Matching) -> None:
@@ -158,28 +172,12 @@ def _check_one_to_one(rows: Iterable[tuple[Labels, Floats, Bools]], matching: Ma
         seen[key] = seen[key] | there if key in seen else there
 
 
-class _Named:
+def _named(labels: Labels, given: Labels, matching: Matching, *, keep_name: bool) -> Labels:
     """The labels of what two series give."""
-
-    def __init__(self, matching: Matching, one: Vector, *, keep_name: bool) -> None:
-        self._matching, self._keep_name = matching, keep_name
-        self._ones = {matching.key(labels): dict(labels) for labels in one.labels} if matching.include else {}
-
-    def of(self, labels: Labels, _: Bools) -> Labels:
-        matching = self._matching
-        kept = labels if self._keep_name else without(labels, (NAME,))
-        if matching.many == "none":
-            return among(kept, matching.labels) if matching.on else without(kept, matching.labels)
-        if not matching.include:
-            return kept
-        given = self._ones.get(matching.key(labels), {})
-        told = dict(kept)
-        for name in matching.include:
-            if given.get(name):
-                told[name] = given[name]
-            else:
-                told.pop(name, None)
-        return tuple(sorted(told.items()))
+    kept = labels if keep_name else without(labels, (NAME,))
+    if matching.many == "none":
+        return among(kept, matching.labels) if matching.on else without(kept, matching.labels)
+    return tuple(sorted((*without(kept, matching.include), *given))) if matching.include else kept
 
 
 def aggregated_labels(labels: Labels, by: Sequence[str], *, drop: bool) -> Labels:

@@ -33,6 +33,11 @@ class Site(DataNode):
         "sparse": Field(),
         "air.temp": Field(timeline="slow"),
         "said": Field(type="string"),
+        # One after the other, further apart than a value stands.
+        "early": Field(labels={"mode": "a"}),
+        "late": Field(labels={"mode": "b"}),
+        "dawn": Field(),
+        "dusk": Field(),
     }
     timelines = {"slow": Timeline(interval=60.0)}
     seed = 0
@@ -57,6 +62,13 @@ class Site(DataNode):
         columns = {"wind": wind, "count": count, "open": chance.integers(0, 2, ROWS) == 1, "odd": odd}
         rows = {name: np.asarray(column)[keep] for name, column in columns.items()}
         rows["sparse"] = [value for value, kept in zip(sparse, keep, strict=True) if kept]
+        for name, here in (
+            ("early", slice(0, 900)),
+            ("late", slice(1100, ROWS)),
+            ("dawn", slice(200, 900)),
+            ("dusk", slice(1100, 2000)),
+        ):
+            rows[name] = [wind[i] if i in range(*here.indices(ROWS)) else None for i in np.flatnonzero(keep).tolist()]
         rows["said"] = ["x"] * int(keep.sum())
         self.append("t", np.round(t[keep], 3), rows).result()
         slow = START + 0.611 + 60.0 * np.arange(100)
@@ -164,6 +176,12 @@ sum by (node) (wind) / on (node) group_right sum by (node, place) (count)
 wind and on (node) (count > 1500)
 wind unless on (node) (count > 1500)
 wind or count
+wind * on (node) group_left (mode) {__name__=~"early|late"}
+{__name__=~"early|late"} - on (node) group_right (mode) wind
+wind > on (node) group_left (mode) {__name__=~"early|late"}
+wind * on (node) group_left {__name__=~"early|late"}
+wind * on () group_left (mode) {__name__=~"early|late",node="roof"}
+wind * on (node) group_left (mode) {__name__=~"early|wind"}
 wind > on (node) (count / 100)
 wind > bool on (node) (count / 100)
 count{node="roof"} or vector(0)
@@ -180,6 +198,10 @@ sqrt(odd)
 sgn(odd)
 clamp(wind, 18, 22)
 clamp(wind, 22, 18)
+clamp({__name__=~"dawn|dusk"}, 18, 22)
+clamp_max({__name__=~"dawn|dusk"}, 21)
+clamp({__name__=~"wind|count"}, 18, 22)
+clamp(nothing, 18, 22)
 clamp_min(odd, 0)
 clamp_max(wind, 19.5)
 timestamp(wind)
