@@ -21,6 +21,8 @@ Index = npt.NDArray[np.intp]
 # Samples of windows that are laid out one after the other at a time: what overlaps is there as often as it is wanted.
 LAID_OUT = 1 << 20
 MAX_LAID_OUT = 100_000_000
+# How often each sample may be looked at, on the average, for windows that overlap.
+MOST_AGAIN = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,11 +56,14 @@ class Windows:
         """One number of each window's values; of an empty window it means nothing."""
         if not len(self.low):
             return np.empty(0, values.dtype)
-        # One more, so that a window can end behind the last.
-        padded = np.append(values, values.dtype.type(0))
-        ends = np.stack([self.low, self.high], axis=1).reshape(-1)
+        low, high = self.low, self.high
         with np.errstate(all="ignore"):
-            reduced: npt.NDArray[Any] = pick.reduceat(padded, ends)[::2]
+            if int(self.counts.sum()) > MOST_AGAIN * len(values):
+                # What lies between two edges of windows is the same in all of them, and is reduced once.
+                edges = np.unique(np.concatenate([low, high]))
+                values = pick.reduceat(_padded(values), edges)
+                low, high = np.searchsorted(edges, low), np.searchsorted(edges, high)
+            reduced: npt.NDArray[Any] = pick.reduceat(_padded(values), np.stack([low, high], axis=1).reshape(-1))[::2]
         return reduced
 
     def laid_out(self) -> Iterator[tuple[slice, Index, Index]]:
@@ -77,6 +82,11 @@ class Windows:
             starts = np.cumsum(counts) - counts
             yield here, np.arange(int(counts.sum())) + np.repeat(self.low[here] - starts, counts), starts
             begin = end
+
+
+def _padded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One more, so that a window can end behind the last."""
+    return np.append(values, values.dtype.type(0))
 
 
 # What a function of ranges answers: a value of each window and whether it has one. The numbers beside the range come as

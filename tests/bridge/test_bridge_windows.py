@@ -106,6 +106,22 @@ def test_a_function_of_ranges_is_what_it_is_of_each_window_alone(name, found):
             assert close or (math.isnan(expected) and math.isnan(values[i])), (values[i], expected)
 
 
+def test_windows_that_overlap_do_not_look_at_each_sample_again_and_again():
+    looked_at = []
+
+    class Counts:
+        @staticmethod
+        def reduceat(values, ends):
+            looked_at.append(int(np.maximum(np.diff(np.append(ends, len(values))), 1).sum()))
+            return np.add.reduceat(values, ends)
+
+    t, v = np.arange(100_000) * MICROS, np.random.default_rng(1).normal(size=100_000)
+    windows = Windows.of(t, v, t[-100:], 90_000 * MICROS)
+    found = windows.reduce(Counts, v)
+    assert np.allclose(found, [v[low:high].sum() for low, high in zip(windows.low, windows.high, strict=True)])
+    assert sum(looked_at) < 2 * len(v)
+
+
 @given(samples(), st.floats(-0.5, 1.5) | st.just(math.nan))
 def test_quantiles(found, q):
     t, v, at, length = found
