@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain, islice
 from typing import Any
 
 from sisock.downsample import METHODS
@@ -27,9 +28,9 @@ def metrics(body: Any, offered: Catalogues) -> list[dict[str, Any]]:
     given = as_object("the body", {} if body is None else body).get("metric")
     if given is not None and not isinstance(given, str):
         raise InvalidArgument(f"metric is text, not {shown(given)}")
-    nodes = [_metric(node, f"{node} (choose fields)", _field_payload(offered[node])) for node in offered]
-    fields = [_metric(written(name), name, []) for name in names(offered)]
-    return (nodes + fields)[:MAX_NAMES]
+    nodes = (_metric(node, f"{node} (choose fields)", _field_payload(offered[node])) for node in offered)
+    fields = (_metric(written(name), name, []) for name in names(offered))
+    return list(islice(chain(nodes, fields), MAX_NAMES))
 
 
 def _metric(value: str, label: str, first: list[dict[str, Any]]) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def payload_options(body: Any, offered: Catalogues) -> list[dict[str, str]]:
                 raise InvalidArgument(f"metric is the name of a node, not {shown(metric)}")
             nodes = [one.partition(SEPARATOR)[0] for one in spelled_out(metric)]
             fields = dict.fromkeys(field for node in nodes if node in offered for field in offered[node].fields)
-            return [{"label": name, "value": written(name)} for name in fields][:MAX_NAMES]
+            return [{"label": name, "value": written(name)} for name in islice(fields, MAX_NAMES)]
         case name:
             raise InvalidArgument(f"name is field, method or format, not {shown(name)}")
 
@@ -119,7 +120,7 @@ def tag_values(body: Any, offered: Catalogues) -> list[dict[str, str]]:
             found = sorted({spec.type for one in offered.values() for spec in one.fields.values()})
         case key:
             raise InvalidArgument(f"a filter's key is one of {', '.join(KEYS)}, not {shown(key)}")
-    return [{"text": text} for text in list(found)[:MAX_NAMES]]
+    return [{"text": text} for text in islice(found, MAX_NAMES)]
 
 
 def names(offered: Catalogues) -> Iterable[str]:
@@ -132,4 +133,4 @@ def _units(offered: Catalogues) -> list[str]:
 
 
 def _options(found: Iterable[str]) -> list[dict[str, str]]:
-    return [{"__text": text, "__value": text} for text in list(found)[:MAX_NAMES]]
+    return [{"__text": text, "__value": text} for text in islice(found, MAX_NAMES)]

@@ -8,11 +8,13 @@ roof::sky            each value that a field takes, where it differs from the on
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from twisted.internet.threads import deferToThread
 
 from sisock import gaps
 from sisock.asking import Question
@@ -91,9 +93,15 @@ async def _values(consumer: Any, node: str, field: str, span: tuple[int, int]) -
         if field not in catalogue.fields:
             raise UnknownField(f"{node} has no field {field!r:.80}. `sisock fields {node}` lists them.")
         return []
-    return [
-        Note(t, _shown(value), tags=(node, field)) for t, value in changes(block.t.tolist(), block.columns[field].to_list())
-    ][-MAX_NOTES:]
+    column = block.columns[field]
+
+    def newest() -> list[Note]:
+        found = deque(changes(block.t.tolist(), column.to_list()), MAX_NOTES)
+        return [Note(t, _shown(value), tags=(node, field)) for t, value in found]
+
+    # A field of numbers changes with each of its rows.
+    noted: list[Note] = await deferToThread(newest)
+    return noted
 
 
 def changes(times: Sequence[int], values: Sequence[Any]) -> Iterator[tuple[int, Any]]:

@@ -30,6 +30,8 @@ MAX_NAMES = 1000
 
 _SPECIAL = re.compile(r"[\\^$*+?.()|\[\]{}/]")
 _ESCAPED = re.compile(r"\\([\\^$*+?.()|\[\]{}/])")
+# Half of a pair of UTF-16: JSON can spell it, and UTF-8 cannot.
+_HALF = re.compile("[\ud800-\udfff]")
 # (a|b), of whose parentheses none is escaped; of whose bar, says the next. One expression for both would be quadratic.
 _CHOICE = re.compile(r"(?<!\\)\(((?:[^()\\]|\\.)*)\)")
 _BAR = re.compile(r"(?<!\\)\|")
@@ -153,7 +155,9 @@ def parse_query(body: Any) -> Query:
     asked = [one for target in targets if not _is_hidden(target) for one in _targets(target)]
     if len(asked) > MAX_TARGETS:
         raise InvalidArgument(f"the targets name {len(asked)} fields; up to {MAX_TARGETS} are answered at a time")
-    let = tuple(one for one in asked if one.error or one.note or filters.let_source(one.node, one.field))
+    named = [one for one in asked if one.error is None and one.note is None]
+    passing = filters.sources((one.node, one.field) for one in named)
+    let = tuple(one for one in asked if one.error or one.note or (one.node, one.field) in passing)
     # A stride takes one row in each and would lose the extremes that max_points keeps.
     return Query(start, end, stride if most is None else None, most, let, filters)
 
@@ -175,6 +179,8 @@ def _targets(target: Any) -> list[Target]:
         is_framed=simple is None,
     )
     try:
+        if made.ref_id is not None and _HALF.search(made.ref_id):
+            raise InvalidArgument(f"a target's refId is text, not {shown(ref_id)}")
         if name in (None, "") and simple is None:
             # A line of the panel in which nothing was chosen yet.
             return []

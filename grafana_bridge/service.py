@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from sisock.doors import caller_of
 from sisock.errors import SisockError, TooMuch
 from sisock.grafana_bridge import data, frames, health, jsonsource, prom, queries, simplejson
+from sisock.grafana_bridge.filters import kind
 from sisock.grafana_bridge.flights import Flights
 from sisock.grafana_bridge.notes import Note
 from sisock.grafana_bridge.reader import MAX_POINTS, Consumer, Reader
@@ -120,13 +121,14 @@ async def _encoded(
 
     parts: list[bytes] = []
     held = fresh = 0
+    kinds = query.filters.kinds(result.spec for result in found.values() if isinstance(result, Series))
     for target in query.targets:
         if target.note is not None and target.error is None:
             parts.append(to_json(frames.notes_frame(target, noted[target.note])))
             continue
         result = target.error or found[target.source]
         if isinstance(result, Series):
-            if not query.filters.let_field(result.spec):
+            if kind(result.spec) not in kinds:
                 continue
             held += len(result)
             fresh += len(result)

@@ -1,12 +1,14 @@
 """The JSON data source's dialect, SimpleJson's annotations, filters: bodies that the plugins send, and their answers."""
 
+import threading
+
 import pytest
 import pytest_twisted
 
 from sisock import DataNode, Field
-from sisock.grafana_bridge import create_app, queries
+from sisock.grafana_bridge import create_app, notes, queries
 from sisock.grafana_bridge.units import grafana_unit
-from tests.bridge.memory_consumer import MemoryConsumer, Weather
+from tests.bridge.memory_consumer import Long, MemoryConsumer, Weather
 
 SPAN = {
     "from": "1970-01-01T00:00:01.000Z",
@@ -173,6 +175,43 @@ async def test_what_fails_blanks_its_own_frame(client):
 async def test_filters(client, filters, left, where):
     targets = [target(f"weather::{name}", payload={}) for name in ("air", "sky", "wind")]
     assert [frame["fields"][1]["name"] for frame in await frames(client, *targets, **{where: filters})] == left
+
+
+def test_a_pattern_is_made_ready_once_for_all_targets(monkeypatch):
+    from pyarrow import compute
+
+    made, match = [], compute.match_substring_regex
+    monkeypatch.setattr(compute, "match_substring_regex", lambda *args, **how: made.append(how) or match(*args, **how))
+    targets = [{"target": f"roof::{name}{number}", "refId": "A"} for name in "ab" for number in range(500)]
+    filters = [{"key": "field", "operator": "=~", "value": "a.*"}, {"key": "field", "operator": "!~", "value": ".*7"}]
+    query = queries.parse_query({"range": SPAN, "targets": targets, "adhocFilters": filters})
+    assert len(query.targets) == 450
+    # And once to see that it is one.
+    assert len(made) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_ref_id_that_is_no_text_fails_for_itself(client):
+    good, bad = await frames(client, target("weather::air"), target("weather::air", refId="\ud800"))
+    assert good["fields"][0]["values"]
+    assert bad["error"]["code"] == "sisock.error.invalid_argument"
+
+
+@pytest_twisted.ensureDeferred
+async def test_annotations_of_a_field_of_numbers_keep_nobody_waiting(serve, monkeypatch):
+    threads, changes = [], notes.changes
+
+    def noted(*args):
+        threads.append(threading.current_thread())
+        return changes(*args)
+
+    monkeypatch.setattr(notes, "changes", noted)
+    client = serve(create_app(MemoryConsumer(Long())))
+    body = {"range": {"from": "1970-01-01", "to": "1970-01-03"}, "annotation": {"query": "long::a"}}
+    found = (await client.post("/annotations", body)).json
+    assert [found[0]["title"], found[-1]["title"], len(found)] == ["99000", "99999", notes.MAX_NOTES]
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 @pytest.mark.parametrize(
