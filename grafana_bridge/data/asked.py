@@ -107,7 +107,7 @@ class Parameters:
             return None
         try:
             number = parse_duration(text) if name == "min_stride" else float(int(text))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise InvalidArgument(f"{name} is a number, not {shown(text)}") from None
         if not least <= number <= most:
             raise InvalidArgument(f"{name} is from {least:g} to {most:g}, not {shown(text)}")

@@ -82,13 +82,13 @@ def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -
         return b""
 
     async def follow(request: Any, name: str) -> bytes:
-        node, seen = asked.node_of(name), seen_by(request)
-        given = asked.Parameters(request.args, ("field", "start", "ticket", "last_event_id"))
+        node, given = asked.node_of(name), asked.Parameters(request.args, ("field", "start", "ticket", "last_event_id"))
         names, start = given.fields(), given.time("start", 0.0) if given.text("start") else 0.0
         last = (request.getHeader(b"last-event-id") or b"").decode("latin-1") or given.text("last_event_id") or ""
         resume = live.Places.of_id(last)
         came_by_ticket = b"ticket" in request.args or "~" in last
         try:
+            seen = seen_by(request)
             asked.Wanted(names, 0, 0).lines(node, await reader_for(request).catalogue(node))
             with followers:
                 follower = seen.follow(node, names, start, resume)

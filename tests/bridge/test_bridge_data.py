@@ -3,6 +3,7 @@
 import csv
 import io
 import socket
+from contextlib import suppress
 from decimal import Decimal
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
 from sisock import DataNode, Field, paging, streamed
@@ -22,10 +23,11 @@ from sisock.asking import Answered
 from sisock.blocks import Block, Column
 from sisock.errors import NodeFailed
 from sisock.grafana_bridge import create_app
-from sisock.grafana_bridge.data import asked, forms, pump, routes
+from sisock.grafana_bridge.data import asked, forms, live, pump, routes
 from sisock.openapi import differences
 from tests.bridge.memory_consumer import MemoryConsumer, Weather
 from tests.conforming import conforms
+from tests.plain import until
 
 ROWS = 400_000
 ALL = b"GET /api/nodes/tall/data?field=a&field=b&field=s&format=csv HTTP/1.1\r\nHost: localhost\r\n"
@@ -163,6 +165,7 @@ async def test_the_form_may_stand_in_accept(client):
         ("field=air&start=1&start=2", 400),
         ("field=air&max_points=0", 400),
         ("field=air&max_points=1e3", 400),
+        ("field=air&max_points=" + "9" * 400, 400),
         ("field=air&max_points=" + "9" * 5000, 400),
         ("field=air&min_stride=-1s", 400),
         ("field=air&method=best", 400),
@@ -181,21 +184,33 @@ async def test_a_slow_reader_holds_little_and_loses_nothing(client, consumer, mo
     """What it does not take stays with the node: pages are not asked for."""
     monkeypatch.setattr(paging, "MOST_BYTES", 512 << 10)
     monkeypatch.setattr(pump, "MOST_WAITING", 512 << 10)
-    from twisted.internet import reactor
+    pumps = []
 
+    class Noted(pump.Pump):
+        most = 0
+
+        def __init__(self, *args):
+            super().__init__(*args)
+            pumps.append(self)
+
+        def take(self, timeline, block):
+            super().take(timeline, block)
+            self.most = max(self.most, self._held)
+
+    monkeypatch.setattr(routes, "Pump", Noted)
     reader = Counts()
     response = await client.ask("GET", "/api/nodes/tall/data?field=a&field=b&field=s&format=csv", unbuffered=True)
     response.original.deliverBody(reader)
     reader.transport.pauseProducing()
-    seen = -1
-    # Until nothing more is asked for, for a while that is long beside a page.
-    while seen != len(consumer.paged):
-        seen = len(consumer.paged)
-        await deferLater(reactor, 0.3)
+    # Until so much waits that nothing more is asked for.
+    await until(lambda: pumps and pumps[0]._held > pump.MOST_WAITING, 60)
+    seen = len(consumer.paged)
     reader.transport.resumeProducing()
     await reader.done
     assert reader.lines == ROWS + 1
-    assert seen < len(consumer.paged)
+    assert 0 < seen < len(consumer.paged)
+    # A page behind what may wait, of the 13 MB that there are.
+    assert pumps[0].most < 3 * pump.MOST_WAITING
 
 
 class Counts(Protocol):
@@ -213,26 +228,44 @@ class Counts(Protocol):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reader_who_takes_nothing_is_let_go(client, monkeypatch, consumer):
+async def test_a_reader_who_takes_nothing_is_let_go(serve, monkeypatch, consumer):
     monkeypatch.setattr(streamed.Streamed.__init__, "__defaults__", (0.2,))
     monkeypatch.setattr(routes, "MAX_STREAMS", 1)
+    client = serve(create_app(consumer))
     sock = socket.create_connection(("127.0.0.1", client.port))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
     sock.sendall(ALL + b"\r\n")
-    sock.setblocking(False)
-    from twisted.internet import reactor
+    sock.settimeout(60)
+    await until(lambda: "tall" in consumer.paged)
 
-    await deferLater(reactor, 1.0)
-    # What had been sent comes, and then the connection is broken.
-    broken = False
-    while not broken:
-        try:
-            broken = sock.recv(1 << 20) == b""
-        except BlockingIOError:
-            await deferLater(reactor, 0.01)
-        except ConnectionResetError:
-            broken = True
-    sock.close()
+    async def has_place():
+        return (await client.get("/api/nodes/weather/data?field=wind")).status == 200
+
+    await until(has_place, 60)
+    # What had been sent comes, without the end, and then the connection is broken.
+    received = await deferToThread(all_of, sock)
+    assert b"200 OK" in received[:100]
+    assert not received.endswith(b"0\r\n\r\n")
+
+
+def all_of(sock):
+    received = b""
+    with sock, suppress(ConnectionResetError):
+        while more := sock.recv(1 << 20):
+            received += more
+    return received
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_browser_that_comes_back_while_there_is_no_session_comes_again(client, consumer):
+    """An error would end its EventSource for good."""
+    consumer.connected = False
+    ident = live.Places().to_id()
+    answer = await client.get("/api/nodes/weather/live?field=air", headers={"Last-Event-ID": ident})
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
+    assert answer.body.startswith(b"retry: ")
+    assert f"id: {ident}\n\n".encode() in answer.body
+    assert (await client.get("/api/nodes/weather/live?field=air")).error[0] == 503
 
 
 @pytest_twisted.ensureDeferred
