@@ -24,8 +24,10 @@ FRESH = 60.0
 WITHIN = 3.0
 
 
-def add(app: Klein, consumer: Flights, turns: Turns, reader_for: Callable[[Any], Reader]) -> None:
-    """Adds `GET /healthz` and `GET /metrics` to a Klein application."""
+def add(
+    app: Klein, consumer: Flights, turns: Turns, reader_for: Callable[[Any], Reader], waiting: Callable[[], dict[str, float]]
+) -> None:
+    """Adds `GET /healthz` and `GET /metrics` to a Klein application; `waiting` tells how many wait, by what they asked."""
     metrics = Metrics("bridge")
     hub: dict[str, float] = {}
     metrics.gauge("connected", "Whether there is a session with the router", lambda: float(consumer.connected))
@@ -33,6 +35,7 @@ def add(app: Klein, consumer: Flights, turns: Turns, reader_for: Callable[[Any],
     metrics.counter("requests_failed", "Of these, those that failed as a whole", lambda: turns.failed, label="what")
     metrics.counter("requests_seconds", "Seconds in which they were answered", lambda: turns.seconds, label="what")
     metrics.gauge("requests_inside", "Requests that are being answered or wait for their turn", lambda: turns.inside)
+    metrics.gauge("requests_waiting", "Of these, those that wait", waiting, label="what")
     metrics.counter("calls", "Calls to the hub and to nodes", lambda: consumer.asked)
     metrics.counter("calls_shared", "Calls that were spared, since another one asked the same", lambda: consumer.shared)
     metrics.gauge("calls_under_way", "Calls that are under way", lambda: consumer.under_way)

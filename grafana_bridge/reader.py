@@ -17,6 +17,7 @@ from sisock.fields import Catalogue
 from sisock.grafana_bridge.notes import Note, find
 from sisock.grafana_bridge.queries import Query, Source
 from sisock.grafana_bridge.series import Ask, Result, Series, lacks_catalogue, results
+from sisock.grafana_bridge.within import within
 
 log = Logger()
 
@@ -159,18 +160,9 @@ class Reader:
         return answered
 
     async def _within(self, seconds: float, who: str, call: Coroutine[Any, Any, T]) -> T:
-        clock = self._clock
-        if clock is None:
-            from twisted.internet import reactor
-
-            clock = IReactorTime(reactor)
-
-        def late(result: T | Failure, _: float) -> T | Failure:
-            if isinstance(result, Failure) and result.check(CancelledError):
-                return Failure(TimedOut(f"{who} did not answer within {seconds:g} s. It may be busy or stopped."))
-            return result
-
-        return await Deferred.fromCoroutine(call).addTimeout(seconds, clock, late)
+        return await within(
+            seconds, f"{who} did not answer within {seconds:g} s. It may be busy or stopped.", call, self._clock
+        )
 
 
 async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T | Failure]:

@@ -39,10 +39,10 @@ def create_app(consumer: Consumer, *, clock: IReactorTime | None = None) -> Klei
         """Reads for whoever makes a request, what the rules let them see."""
         return Reader(Seen(consumer, caller_of(request)), clock)
 
-    health.add(app, consumer, turns, reader_for)
     _grafana(app, reader_for, turns)
-    prom.mount(app, consumer, clock=clock)
-    data.add_routes(app, consumer, reader_for)
+    queries_waiting = prom.mount(app, consumer, turns, clock=clock)
+    data.add_routes(app, consumer, reader_for, turns)
+    health.add(app, consumer, turns, reader_for, lambda: {"query": turns.waiting, "promql": queries_waiting()})
     return app
 
 
@@ -59,7 +59,7 @@ def _grafana(app: Klein, reader_for: Callable[[Any], Reader], turns: Turns) -> N
         text = queries.parse_search(json_body(request))
         async with turns.take("search"):
             found = queries.matching(jsonsource.names(await reader.catalogues()), text)
-        return reply(request, [queries.written(name) for name in found])
+        return await reply_long(request, to_json([queries.written(name) for name in found]))
 
     async def query(request: Any) -> bytes:
         reader = reader_for(request)
@@ -75,7 +75,7 @@ def _grafana(app: Klein, reader_for: Callable[[Any], Reader], turns: Turns) -> N
         wanted = queries.parse_annotations(json_body(request))
         async with turns.take("annotations"):
             found = await reader.find_notes(wanted.text, wanted.start, wanted.end)
-        return reply(request, [_annotation(note, wanted.annotation) for note in found])
+        return await reply_long(request, to_json([_annotation(note, wanted.annotation) for note in found]))
 
     def offered(answer: Callable[[Any, jsonsource.Catalogues], Any]) -> Callable[[Any], Any]:
         """A route that is answered from what all nodes offer."""
@@ -85,7 +85,7 @@ def _grafana(app: Klein, reader_for: Callable[[Any], Reader], turns: Turns) -> N
             reader.check_session()
             body = json_body(request)
             async with turns.take("search"):
-                return reply(request, answer(body, await reader.catalogues()))
+                return await reply_long(request, to_json(answer(body, await reader.catalogues())))
 
         return route
 

@@ -18,7 +18,8 @@ from sisock.grafana_bridge.data import asked, forms, live
 from sisock.grafana_bridge.data.document import DOCUMENT, page
 from sisock.grafana_bridge.data.pump import Pump, Room
 from sisock.grafana_bridge.reader import NoSession, Reader
-from sisock.http import ZIPPED_FROM, ZIPPED_HERE, error_shape, gzipped, reply, reply_encoded, takes_gzip, to_json
+from sisock.grafana_bridge.turns import Turns
+from sisock.http import ZIPPED_FROM, ZIPPED_HERE, error_shape, gzipped, reply, reply_encoded, reply_long, takes_gzip, to_json
 from sisock.openapi import offer
 from sisock.seen import Seen
 from sisock.streamed import Gone, Streamed
@@ -50,8 +51,8 @@ class _Places:
         self._taken -= 1
 
 
-def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -> None:
-    """Adds the data API's routes to a Klein application."""
+def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader], turns: Turns) -> None:
+    """Adds the data API's routes to a Klein application; `turns` count what is asked."""
     streams, followers = _Places(MAX_STREAMS, "long answers are written"), _Places(MAX_LIVE, "readers follow")
 
     def seen_by(request: Any) -> Seen:
@@ -60,15 +61,21 @@ def add_routes(app: Klein, consumer: Any, reader_for: Callable[[Any], Reader]) -
 
     async def nodes(request: Any) -> bytes:
         asked.Parameters(request.args, ())
-        return reply(request, await reader_for(request).nodes())
+        async with turns.count("data"):
+            return await reply_long(request, to_json(await reader_for(request).nodes()))
 
     async def fields(request: Any, name: str) -> bytes:
         given = asked.Parameters(request.args, ("start", "end"))
         span = given.time("start", 1.0), None if given.text("end") is None else given.time("end", 0.0)
-        found = (await reader_for(request).catalogue(asked.node_of(name), *span)).to_wire()
-        return reply(request, {"fields": found[0], "timelines": found[1]})
+        async with turns.count("data"):
+            found = (await reader_for(request).catalogue(asked.node_of(name), *span)).to_wire()
+        return await reply_long(request, to_json({"fields": found[0], "timelines": found[1]}))
 
     async def data(request: Any, name: str) -> bytes:
+        async with turns.count("data"):
+            return await _data(request, name)
+
+    async def _data(request: Any, name: str) -> bytes:
         node, seen = asked.node_of(name), seen_by(request)
         accept = (request.getHeader(b"accept") or b"").decode("latin-1")
         wanted = asked.wanted(request.args, accept)

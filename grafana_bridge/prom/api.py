@@ -6,22 +6,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from sisock.doors import caller_of
-from sisock.errors import Busy, SisockError, TimedOut
+from sisock.errors import Busy, SisockError
 from sisock.grafana_bridge.prom import metadata, wire
 from sisock.grafana_bridge.prom.catalogues import Catalogues, Offered
 from sisock.grafana_bridge.prom.errors import BadQuery, kind_of
+from sisock.grafana_bridge.prom.leaves import Grid, Leaf
 from sisock.grafana_bridge.prom.matching import Selector, selector_of
 from sisock.grafana_bridge.prom.names import Source
 from sisock.grafana_bridge.prom.parameters import Parameters, present
-from sisock.grafana_bridge.prom.plan import Grid, Leaf, Plan, parse
-from sisock.grafana_bridge.prom.reading import fill, finish
-from sisock.http import reply_encoded
+from sisock.grafana_bridge.prom.plan import Plan, parse
+from sisock.grafana_bridge.prom.reading import Calls, fill, finish
+from sisock.grafana_bridge.prom.values import MAX_CELLS, check_cells
+from sisock.grafana_bridge.turns import Room, Turns
+from sisock.grafana_bridge.within import within
+from sisock.http import reply_encoded, reply_long
 from sisock.seen import Seen
 from sisock.times import MICROS
 
@@ -33,9 +37,11 @@ log = Logger()
 PREFIX = "/prom/api/v1"
 # Seconds that a query may take; Grafana gives it 30.
 DEADLINE = 25.0
-# Queries that are worked on at the same time, and that may wait for it.
-QUERIES = 8
-MAX_WAITING = 200
+# Queries that are under way at the same time, most of which wait for nodes, and that are evaluated.
+QUERIES = 500
+EVALUATED = 8
+# Values that all of them together may hold: whoever waits for a node that is slow does not keep others from theirs.
+MAX_HELD = EVALUATED * MAX_CELLS
 # So many series are looked through, and so many values written, right here; more in a thread.
 FEW_SERIES = 1000
 FEW_VALUES = 5000
@@ -43,12 +49,16 @@ FEW_VALUES = 5000
 Handler = Callable[[Any, "Asked"], Awaitable[bytes]]
 
 
-def mount(app: Klein, consumer: Any, *, clock: IReactorTime | None = None) -> None:
-    """Adds the routes to the bridge's application."""
-    api = _Api(consumer, clock)
+def mount(app: Klein, consumer: Any, turns: Turns, *, clock: IReactorTime | None = None) -> Callable[[], int]:
+    """Adds the routes to the bridge's application, and answers what tells how many queries wait for their turn.
+
+    `turns` only count what is asked: queries have turns of their own.
+    """
+    api = _Api(consumer, turns, clock)
     for path, handler in api.routes.items():
         methods = ["GET"] if "<" in path or path.startswith(("/status", "/metadata")) else ["GET", "POST"]
         app.route(PREFIX + path, methods=methods, endpoint=PREFIX + path)(api.route(handler))
+    return lambda: api.waiting
 
 
 class Asked:
@@ -65,11 +75,15 @@ class Asked:
 
 
 class _Api:
-    def __init__(self, consumer: Any, clock: IReactorTime | None) -> None:
+    def __init__(self, consumer: Any, turns: Turns, clock: IReactorTime | None) -> None:
         self._consumer = consumer
+        self._asked = turns
         self._clock = clock
         self._catalogues = Catalogues(consumer, clock)
-        self._turns = DeferredSemaphore(QUERIES)
+        self._calls = Calls()
+        self._under_way = 0
+        self._held = Room(MAX_HELD)
+        self._turns = DeferredSemaphore(EVALUATED)
         self.routes: dict[str, Callable[[Asked], Awaitable[bytes]]] = {
             "/query": self._instant,
             "/query_range": self._range,
@@ -84,12 +98,18 @@ class _Api:
             "/status/buildinfo": _constant(metadata.build()),
         }
 
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for room or for their turn."""
+        return self._held.waiting + len(self._turns.waiting)
+
     def route(self, handler: Callable[[Asked], Awaitable[bytes]]) -> Callable[..., Any]:
         async def answer(request: Any, **path: str) -> bytes:
             try:
-                asked = Asked(request, self._consumer, **path)
-                limit = min(DEADLINE, asked.parameters.duration("timeout", DEADLINE) / MICROS)
-                data = await self._within(limit, handler(asked))
+                async with self._asked.count("promql"):
+                    asked = Asked(request, self._consumer, **path)
+                    limit = min(DEADLINE, asked.parameters.duration("timeout", DEADLINE) / MICROS)
+                    data = await self._within(limit, handler(asked))
             except CancelledError:
                 # Who asked is gone.
                 raise
@@ -101,23 +121,13 @@ class _Api:
                 return reply_encoded(
                     request, wire.failure("internal", "an error inside the bridge; its log has the traceback"), 500
                 )
-            return reply_encoded(request, wire.success(data, asked.warnings))
+            return await reply_long(request, wire.success(data, asked.warnings))
 
         return answer
 
     async def _within(self, seconds: float, call: Any) -> bytes:
-        clock = self._clock
-        if clock is None:
-            from twisted.internet import reactor
-
-            clock = IReactorTime(reactor)
-
-        def late(result: Any, _: float) -> Any:
-            if hasattr(result, "check") and result.check(CancelledError):
-                raise TimedOut(f"the query took longer than {seconds:g} s. Ask for a shorter time or fewer series.")
-            return result
-
-        answered: bytes = await Deferred.fromCoroutine(call).addTimeout(seconds, clock, late)
+        trouble = f"the query took longer than {seconds:g} s. Ask for a shorter time or fewer series."
+        answered: bytes = await within(seconds, trouble, call, self._clock)
         return answered
 
     # Queries
@@ -126,38 +136,45 @@ class _Api:
         text = asked.parameters.needed("query")
         at = asked.parameters.time("time", present())
         plan = Plan(text, Grid.of(at, at, 1))
-        async with self._turn():
-            return await self._instant_of(asked, plan, at)
-
-    async def _instant_of(self, asked: Asked, plan: Plan, at: int) -> bytes:
-        await self._fill(asked, plan.leaves)
-        if plan.range_leaf is not None:
-            ranges = plan.range_leaf.ranges or []
-            return await deferToThread(wire.ranges, ranges)
-        return await self._evaluated(plan, lambda value: wire.instant(value, at))
+        if plan.range_leaf is None:
+            return await self._answered(asked, plan, lambda value: wire.instant(value, at))
+        async with self._filled(asked, plan), _turn(self._turns):
+            return await deferToThread(wire.ranges, plan.range_leaf.ranges or [])
 
     async def _range(self, asked: Asked) -> bytes:
         text = asked.parameters.needed("query")
         grid = Grid.of(*asked.parameters.span())
-        plan = Plan(text, grid)
-        async with self._turn():
-            await self._fill(asked, plan.leaves)
-            return await self._evaluated(plan, lambda value: wire.matrix(value, grid.times))
+        return await self._answered(asked, Plan(text, grid), lambda value: wire.matrix(value, grid.times))
+
+    async def _answered(self, asked: Asked, plan: Plan, encode: Callable[[Any], bytes]) -> bytes:
+        async with self._filled(asked, plan), _turn(self._turns):
+            return await self._evaluated(plan, encode)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Waits until one of the few places for queries is free."""
-        if len(self._turns.waiting) >= MAX_WAITING:
-            raise Busy(f"{MAX_WAITING} queries wait already; ask again in a moment")
-        await self._turns.acquire()
+    async def _filled(self, asked: Asked, plan: Plan) -> AsyncIterator[None]:
+        """Reads what a query needs, and holds the room that it takes. Nodes are waited for without a turn."""
+        if self._under_way >= QUERIES:
+            raise Busy(f"{QUERIES} queries are under way; ask again in a moment")
+        self._under_way += 1
         try:
-            yield
+            chosen = await self._sources(asked, plan.leaves)
+            cells = sum(len(sources) * len(leaf.at) for leaf, sources in zip(plan.leaves, chosen, strict=True)) + plan.cells
+            check_cells(cells, 1)
+            async with self._held.take(cells):
+                if plan.has_plain_numbers:
+                    plan.work_out()
+                else:
+                    async with _turn(self._turns):
+                        await deferToThread(plan.work_out)
+                asked.warnings += await fill(plan.leaves, chosen, asked.consumer, self._calls, self._clock)
+                yield
         finally:
-            self._turns.release()
+            self._under_way -= 1
 
-    async def _fill(self, asked: Asked, leaves: Sequence[Leaf]) -> None:
+    async def _sources(self, asked: Asked, leaves: Sequence[Leaf]) -> list[list[Source]]:
+        """The series of each leaf."""
         if not leaves:
-            return
+            return []
         named = [leaf.selector.nodes for leaf in leaves]
         nodes = None if None in named else frozenset().union(*(one for one in named if one is not None))
         offered = await self._offered(asked, nodes)
@@ -171,7 +188,7 @@ class _Api:
                 asked.consumer.check(found[0].node, reading=True)
             # In this order topk takes the first of equals.
             chosen.append(sorted(readable, key=lambda source: source.labels))
-        asked.warnings += await fill(leaves, chosen, asked.consumer, self._clock)
+        return chosen
 
     @staticmethod
     async def _evaluated(plan: Plan, encode: Callable[[Any], bytes]) -> bytes:
@@ -237,6 +254,15 @@ class _Api:
     @staticmethod
     async def _format(asked: Asked) -> bytes:
         return wire.dumps(parse(asked.parameters.needed("query")).prettify())
+
+
+@asynccontextmanager
+async def _turn(turns: DeferredSemaphore) -> AsyncIterator[None]:
+    await turns.acquire()
+    try:
+        yield
+    finally:
+        turns.release()
 
 
 def _chosen(selector: Selector, offered: Iterable[Offered]) -> list[Source]:

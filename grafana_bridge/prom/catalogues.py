@@ -51,6 +51,7 @@ class _Known:
     told: float = -math.inf
     value: Any = None
     asking: bool = False
+    began: float = -math.inf
     error: SisockError | None = None
     waiting: list[Deferred[None]] = field(default_factory=list)
 
@@ -116,10 +117,19 @@ class Catalogues:
         """What is known; asked anew if it is old, once for all who want it, and not for longer than there is patience."""
         if self._seconds() - known.told < FRESH:
             return known.value
+        # Patience is for the question, not for each who waits: where it is over, nobody else waits.
+        if not known.asking or self._seconds() - known.began < PATIENCE:
+            await self._answer(known, ask)
+        if known.value is None:
+            raise known.error or TimedOut(f"there was no answer within {PATIENCE:g} s. It may be busy or stopped.")
+        return known.value
+
+    async def _answer(self, known: _Known, ask: Any) -> None:
+        """Waits for the answer while there is patience; asks if nobody does."""
         waiting: Deferred[None] = Deferred()
         known.waiting.append(waiting)
         if not known.asking:
-            known.asking = True
+            known.asking, known.began = True, self._seconds()
             Deferred.fromCoroutine(self._refresh(known, ask))
         waiting.addTimeout(PATIENCE, self._clock, lambda *_: None)
         try:
@@ -127,9 +137,6 @@ class Catalogues:
         finally:
             if waiting in known.waiting:
                 known.waiting.remove(waiting)
-        if known.value is None:
-            raise known.error or TimedOut(f"there was no answer within {PATIENCE:g} s. It may be busy or stopped.")
-        return known.value
 
     async def _refresh(self, known: _Known, ask: Any) -> None:
         try:

@@ -13,6 +13,8 @@ from sisock.grafana_bridge.prom.errors import BadQuery
 from sisock.times import LATEST, MICROS, now
 
 MAX_POINTS = 11_000
+# Characters of a length of time.
+MAX_DURATION = 100
 # Parameters of one request: each match[] is one.
 MAX_FIELDS = 1000
 _FORM = b"application/x-www-form-urlencoded"
@@ -130,7 +132,8 @@ def _duration(text: str) -> int | None:
         seconds = float(text)
     except ValueError:
         found = _DURATION.fullmatch(text)
-        if not text or found is None:
+        # Longer numbers are none of those that it can be, and Python reads them no further.
+        if not text or found is None or len(text) > MAX_DURATION:
             return None
         return sum(int(count) * unit for count, unit in zip(found.groups("0"), _UNITS, strict=True))
     if not math.isfinite(seconds) or abs(seconds) * MICROS >= LATEST:

@@ -9,20 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, FirstError, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from sisock.asking import EARLIEST_ON_WIRE, Answered, Question, Take
 from sisock.blocks import Block
-from sisock.errors import InvalidArgument, SisockError, TimedOut, TooMuch
+from sisock.errors import InvalidArgument, SisockError, TooMuch
+from sisock.grafana_bridge.prom.leaves import Leaf
 from sisock.grafana_bridge.prom.names import Source
-from sisock.grafana_bridge.prom.plan import Leaf
 from sisock.grafana_bridge.prom.values import Bools, Floats, Times, Vector, check_cells
 from sisock.grafana_bridge.prom.windows import FUNCTIONS, KEEP_NAME, Windows
+from sisock.grafana_bridge.within import within
 from sisock.windows import MAX_WINDOWS
 
 # Samples that one query may read, and those that are held before something is made of them.
@@ -42,10 +44,13 @@ METHODS = {
 SHORTEST = 1000
 # Values that one call may answer of windows.
 MAX_WINDOW_VALUES = 500_000
-# Calls that one query has at one node at the same time.
+# Calls that one query has at one node at the same time, and that all queries together have.
 CALLS_A_NODE = 4
-# Seconds that it has for all of them.
+ALL_CALLS_A_NODE = 32
+# Seconds that a call has, and that a query waits for one, with those before it: less than it has itself, so that a node
+# that is slow with all of them is left out, and the others are not.
 NODE_DEADLINE = 10.0
+NODE_PATIENCE = 20.0
 
 
 class Reads(Protocol):
@@ -98,7 +103,7 @@ class _Share:
 
     def fill(self, upto: int | None) -> None:
         """Fills the windows for which all samples up to a time are enough; all of them without one. Keeps what others need."""
-        at = self.leaf.at
+        at = self.leaf.times
         end = len(at) if upto is None else int(np.searchsorted(at, upto, side="left"))
         t = np.concatenate(self.t) if self.t else np.empty(0, np.int64)
         v = np.concatenate(self.v) if self.v else np.empty(0)
@@ -159,15 +164,33 @@ class _Job:
     shares: Sequence[_Share]
 
 
+class Calls:
+    """The calls that all queries together have at each node: more wait, and hold up no other node's."""
+
+    def __init__(self) -> None:
+        # A node that nobody asks is forgotten.
+        self._nodes: WeakValueDictionary[str, DeferredSemaphore] = WeakValueDictionary()
+
+    def of(self, node: str) -> DeferredSemaphore:
+        """What a call waits for."""
+        turns = self._nodes.get(node)
+        if turns is None:
+            turns = self._nodes[node] = DeferredSemaphore(ALL_CALLS_A_NODE)
+        return turns
+
+
 async def fill(
-    leaves: Sequence[Leaf], chosen: Sequence[Sequence[Source]], consumer: Reads, clock: IReactorTime | None = None
+    leaves: Sequence[Leaf],
+    chosen: Sequence[Sequence[Source]],
+    consumer: Reads,
+    calls: Calls,
+    clock: IReactorTime | None = None,
 ) -> list[str]:
     """Reads what the leaves need of these series, one list a leaf.
 
     A node that does not answer in time, or says that something is wrong with it, is left out, and so answered here; but
     what it says is raised where a leaf has nothing else.
     """
-    check_cells(sum(len(sources) * len(leaf.at) for leaf, sources in zip(leaves, chosen, strict=True)), 1)
     stretches: dict[_Stretch, list[_Share]] = {}
     for leaf, sources in zip(leaves, chosen, strict=True):
         for stretch, share in _shares(leaf, sources):
@@ -177,10 +200,11 @@ async def fill(
     jobs = [job for stretch, shares in stretches.items() for job in _jobs(stretch, shares)]
     waiting = []
     for job in jobs:
-        turn = turns.setdefault(job.stretch.node, DeferredSemaphore(CALLS_A_NODE))
-        waiting.append(turn.run(_started, consumer, job, budget, clock))
-    outcomes = await _all(waiting)
-    return _left_out(jobs, outcomes)
+        node = job.stretch.node
+        turn = turns.setdefault(node, DeferredSemaphore(CALLS_A_NODE))
+        asked = turn.run(calls.of(node).run, _started, consumer, job, budget, clock)
+        waiting.append(_patiently(NODE_PATIENCE, node, asked, clock))
+    return _left_out(leaves, jobs, await _all(waiting))
 
 
 def _jobs(stretch: _Stretch, shares: Sequence[_Share]) -> Iterable[_Job]:
@@ -191,9 +215,10 @@ def _jobs(stretch: _Stretch, shares: Sequence[_Share]) -> Iterable[_Job]:
         yield _Job(stretch, fields, [share for share in shares if share.name in wanted])
 
 
-def _left_out(jobs: Sequence[_Job], outcomes: Sequence[SisockError | None]) -> list[str]:
-    """Empties what could not be read, and says so."""
+def _left_out(leaves: Sequence[Leaf], jobs: Sequence[_Job], outcomes: Sequence[SisockError | None]) -> list[str]:
+    """Takes off what could not be read, and says so."""
     warnings: dict[str, None] = {}
+    missing: dict[int, list[int]] = {}
     answered = {id(share.leaf) for job, error in zip(jobs, outcomes, strict=True) if error is None for share in job.shares}
     for job, error in zip(jobs, outcomes, strict=True):
         if error is None:
@@ -201,23 +226,24 @@ def _left_out(jobs: Sequence[_Job], outcomes: Sequence[SisockError | None]) -> l
         for share in job.shares:
             if id(share.leaf) not in answered:
                 raise error
-            share.there[:] = False
+            missing.setdefault(id(share.leaf), []).append(share.row)
         warnings[f"{job.stretch.node} is left out: {error}"] = None
+    for leaf in leaves:
+        if leaf.value is not None and id(leaf) in missing:
+            # A copy of the others: a thread may be filling what came too late still.
+            leaf.value = leaf.value.only(np.delete(np.arange(len(leaf.value.labels)), missing[id(leaf)]))
     return list(warnings)
 
 
 def _started(consumer: Reads, job: _Job, budget: _Budget, clock: IReactorTime | None) -> Deferred[SisockError | None]:
-    if clock is None:
-        from twisted.internet import reactor
+    reads = _windows if job.stretch.method else _rows
+    return _patiently(NODE_DEADLINE, job.stretch.node, Deferred.fromCoroutine(reads(consumer, job, budget)), clock)
 
-        clock = IReactorTime(reactor)
 
-    def late(result: Any, _: float) -> Any:
-        if isinstance(result, Failure) and result.check(CancelledError):
-            return Failure(
-                TimedOut(f"{job.stretch.node} did not answer within {NODE_DEADLINE:g} s. It may be busy or stopped.")
-            )
-        return result
+def _patiently(
+    seconds: float, node: str, call: Deferred[SisockError | None], clock: IReactorTime | None
+) -> Deferred[SisockError | None]:
+    """The call, and what is wrong with the node if it fails."""
 
     def failed(failure: Failure) -> Any:
         # What is wrong with the query is wrong whatever the other nodes say.
@@ -225,8 +251,8 @@ def _started(consumer: Reads, job: _Job, budget: _Budget, clock: IReactorTime | 
             return failure
         return failure.value
 
-    reads = _windows if job.stretch.method else _rows
-    return Deferred.fromCoroutine(reads(consumer, job, budget)).addTimeout(NODE_DEADLINE, clock, late).addErrback(failed)
+    trouble = f"{node} did not answer within {seconds:g} s. It may be busy or stopped."
+    return within(seconds, trouble, call, clock).addErrback(failed)
 
 
 async def _all(waiting: Sequence[Deferred[SisockError | None]]) -> list[SisockError | None]:
@@ -259,7 +285,7 @@ def _shares(leaf: Leaf, sources: Sequence[Source]) -> Iterable[tuple[_Stretch, _
 
 def _stretch(leaf: Leaf, source: Source, length: int) -> _Stretch:
     """What is asked for: windows where the node can answer them, or else rows."""
-    start, end = int(leaf.at[0]) - length + 1, int(leaf.at[-1]) + 1
+    start, end = leaf.at[0] - length + 1, leaf.at[-1] + 1
     method = METHODS.get(leaf.function)
     if (
         method is None

@@ -85,8 +85,7 @@ class MemoryConsumer:
         from twisted.internet import reactor
 
         if node in self.silent:
-            if not self.asked.called:
-                reactor.callLater(0, self.asked.callback, None)
+            reactor.callLater(0, lambda: self.asked.called or self.asked.callback(None))
             await Deferred(lambda _: self.given_up.called or self.given_up.callback(None))
         if node in self.faults:
             raise self.faults[node]

@@ -75,7 +75,7 @@ class Prometheus:
         if self.nodes:
             text.write_text(openmetrics(self.nodes))
             promtool("tsdb", "create-blocks-from", "openmetrics", "-q", str(text), str(data))
-        jobs = [{"job_name": "sisock", "scrape_interval": "100ms", "static_configs": [{"targets": [*self.scrapes]}]}]
+        jobs = [{"job_name": "sisock", "scrape_interval": "1s", "static_configs": [{"targets": [*self.scrapes]}]}]
         # YAML takes JSON.
         (self.folder / "prometheus.yml").write_text(json.dumps({"scrape_configs": jobs if self.scrapes else []}))
         with socket.socket() as free:

@@ -1,6 +1,8 @@
 """The Prometheus HTTP API: its routes, its forms, its errors."""
 
 import json
+import threading
+import tracemalloc
 from urllib.parse import urlencode
 
 import numpy as np
@@ -9,7 +11,10 @@ import pytest_twisted
 
 from sisock import DataNode, Field, Timeline
 from sisock.errors import NodeFailed
+from sisock.grafana_bridge.prom.leaves import Grid
+from sisock.grafana_bridge.prom.plan import Plan
 from sisock.grafana_bridge.service import create_app
+from sisock.times import MICROS
 from tests.bridge.memory_consumer import MemoryConsumer
 
 START = 1_700_000_000.0
@@ -133,6 +138,11 @@ BAD = {
     "1 > 2": "no PromQL",
     'wind{node=~"("}': "regular expression|illegal regex",
     'wind{node="a" or node="b"}': "`or` between matchers",
+    "wind @ -5": "from 1970 on",
+    "wind @ 1e12": "a time or a length of time that there is not",
+    "wind offset 1000000y": "a time or a length of time that there is not",
+    "wind offset -290000y": "a time or a length of time that there is not",
+    "rate(wind[1000000000y])": "a time or a length of time that there is not",
     "histogram_quantile(0.9, wind)": "the function histogram_quantile is not understood here",
     "limitk(1, wind)": "the aggregation limitk is not understood here",
     "wind + fill(0) wind": "fill is not understood here",
@@ -169,6 +179,7 @@ async def test_what_is_not_understood_is_400_with_a_sentence(api, consumer, quer
         ("/query_range", {"query": "wind", "start": 1, "end": 2}, "step is a length of time"),
         ("/query_range", {"query": "wind", "start": 1, "end": 2, "step": 0}, "step is a length of time"),
         ("/query_range", {"query": "wind", "start": 1, "end": 2, "step": "1e-9"}, "step is"),
+        ("/query_range", {"query": "wind", "start": 1, "end": 2, "step": "9" * 5000 + "s"}, "step is"),
         ("/query_range", {"query": "wind", "start": 2, "end": 1, "step": 1}, "end is before start"),
         ("/query_range", {"query": "wind", "start": 0, "end": 11_000, "step": 1}, "at most 11000 points"),
         ("/query_range", {"query": "wind", "end": 11_000, "step": 1}, "the parameter start is missing"),
@@ -200,6 +211,43 @@ async def test_what_cannot_be_evaluated_is_422(api, query, part):
     status, kind, message = await api.error("/query", query=query, time=START + 90)
     assert (status, kind) == (422, "execution")
     assert part in message
+
+
+@pytest.mark.parametrize("query", ["wind offset 140000y", "wind offset -140000y", "rate(wind[140000y])", "wind @ 1e10"])
+@pytest_twisted.ensureDeferred
+async def test_times_that_are_far_away_can_be_asked_for(api, query):
+    await api.data("/query_range", query=query, start=START, end=START + 60, step=10)
+
+
+@pytest.mark.parametrize(
+    ("query", "in_a_thread"),
+    [
+        ("predict_linear(wind[1m], 60)", False),
+        ("quantile_over_time(scalar(quantile_over_time(0.5, vector(time())[100m:1m])) * 0, wind[1m])", True),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_numbers_that_are_some_work_keep_nobody_waiting(api, monkeypatch, query, in_a_thread):
+    threads, work_out = [], Plan.work_out
+
+    def noted(plan):
+        threads.append(threading.current_thread() is not threading.main_thread())
+        work_out(plan)
+
+    monkeypatch.setattr(Plan, "work_out", noted)
+    assert (await api.data("/query_range", query=query, start=START + 60, end=START + 90, step=10))["result"]
+    assert threads == [in_a_thread]
+
+
+def test_a_plan_that_waits_for_nodes_is_small():
+    grid = Grid.of(0, 10_999 * MICROS, MICROS)
+    tracemalloc.start()
+    try:
+        plan = Plan("+".join(["1"] * 200 + ["wind offset 1s"] * 50 + ["sum_over_time(wind[1h:1s])"] * 20), grid)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+        assert len(plan.leaves) == 70
+    finally:
+        tracemalloc.stop()
 
 
 @pytest_twisted.ensureDeferred
