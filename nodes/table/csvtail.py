@@ -70,8 +70,13 @@ class CsvTail:
         self._seen: tuple[int, int] | None = None
         self._settled = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it keeps its file open, so that it is read to its end wherever it goes."""
+        return self._file is not None
+
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file; the next scan opens it again, and one that was renamed meanwhile is found by its place."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -88,24 +93,30 @@ class CsvTail:
         except SetupError as error:
             self.problems.once(Problem("unreadable files", self.name, None, str(error)))
         else:
-            self.problems.over()
+            self.problems.over(self.name)
+
+    def last(self) -> Iterator[Piece]:
+        """What is left of a file whose name is not there any more."""
+        try:
+            yield from self._left()
+        except (OSError, SetupError) as error:
+            self.problems.once(Problem("unreadable files", self.name, None, f"cannot be read to its end: {error}"))
 
     def _scan(self, now: float) -> Iterator[Piece]:
         try:
             there = self.path.stat()
         except FileNotFoundError:
-            if self._file is not None:
-                yield from self._rest(self._file)
-                self.close()
+            if self._seen is not None:
+                yield from self._left()
+                self._seen = None
             raise
         if not stat.S_ISREG(there.st_mode):
             raise SetupError("is no regular file")
-        if self._file is None and self.place is not None and there.st_ino != self.place.inode:
-            # It was rotated while nobody looked: the one that was read stands beside it under another name.
-            yield from self._rest_of_rotated(self.place)
-        if self._file is not None and os.fstat(self._file.fileno()).st_ino != there.st_ino:
-            yield from self._rest(self._file)
-            self.close()
+        before = self.place.inode if self._file is None and self.place is not None else None
+        if self._file is not None:
+            before = os.fstat(self._file.fileno()).st_ino
+        if before is not None and before != there.st_ino:
+            yield from self._left()
             self.place = self._seen = None
         quiet = abs(now - there.st_mtime) > QUIET
         if self._seen == (there.st_size, there.st_mtime_ns) and (self._settled or not quiet):
@@ -114,15 +125,30 @@ class CsvTail:
             self._file = self.path.open("rb")
         yield from self._news(self._file, quiet=quiet)
         self._seen, self._settled = (there.st_size, there.st_mtime_ns), quiet
+        if quiet:
+            # Most files of a folder grow no more.
+            self.close()
+
+    def _left(self) -> Iterator[Piece]:
+        """The rest of the file that was read; closed, it stands beside its old name under another one, or nowhere."""
+        if self._file is not None:
+            yield from self._rest(self._file)
+            self.close()
+        elif self.place is not None:
+            yield from self._rest_of_rotated(self.place)
 
     def _rest_of_rotated(self, place: Place) -> Iterator[Piece]:
         for path in self.path.parent.iterdir():
-            if path != self.path and path.stat().st_ino == place.inode and path.is_file():
+            try:
+                there = path.stat()
+            except OSError:
+                # A link to nowhere, for example.
+                continue
+            if path != self.path and there.st_ino == place.inode and stat.S_ISREG(there.st_mode):
                 with path.open("rb") as file:
                     if continues(file, place):
                         self.form = self.form or look(path, self.asked)
                         yield from self._rest(file)
-        self.place = None
 
     def _rest(self, file: BinaryIO) -> Iterator[Piece]:
         """What is left in a file that nobody writes any more, its last line included."""

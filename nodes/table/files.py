@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 AT_START = 10.0
 # Seconds of reading after which the place is kept, and between two lines that tell how far it has come.
 KEEP_PLACE, TELL = 2.0, 5.0
+# Files of a folder that are kept open: the last by name, which are those that grow where names tell dates.
+OPEN = 50
 # Appends that wait for their commit together, and seconds for which they may.
 WAITING, KEEPING = 16, 60.0
 # Series that one table may have.
@@ -78,7 +81,7 @@ class FileTable(DataNode):
         paths = self.paths()
         if not paths:
             raise SetupError(f"{self.path} has no files that end in {', '.join(FILES)}.")
-        path = paths[0]
+        path = paths[0] if len(paths) == 1 else next((one for one in paths if not _unfinished(one)), paths[0])
         if not path.exists():
             raise SetupError(f"there is no file {path}.")
         if is_parquet(path):
@@ -237,9 +240,10 @@ class FileTable(DataNode):
     def _scan(self, until: float | None) -> None:
         if self._places is None:
             self._places = self._known_places()
-        for path in self.paths():
+        paths = self.paths()
+        kept = time.monotonic()
+        for path in paths:
             table = self._table(path)
-            kept = time.monotonic()
             for piece in table.scan(time.time()):
                 self._take(table, piece)
                 now = time.monotonic()
@@ -249,10 +253,28 @@ class FileTable(DataNode):
                     self._progress(table, piece)
                     if self._ended or (until is not None and now > until):
                         break
-            self._settle()
-            self._keep_places()
+            for one in [one for one in self._tables.values() if one.is_open][:-OPEN]:
+                one.close()
             if self._ended or (until is not None and time.monotonic() > until):
-                return
+                break
+        else:
+            self._leave(paths)
+        self._settle()
+        self._keep_places()
+
+    def _leave(self, paths: list[Path]) -> None:
+        """Reads to its end what was renamed or deleted in a folder, and forgets it."""
+        if paths == [self.path] or not paths:
+            # A folder that cannot be seen at the moment will be there again with its files.
+            return
+        for path in {*self._tables, *map(Path, self._places or {})} - set(paths):
+            table = self._table(path)
+            for piece in table.last():
+                self._take(table, piece)
+            self._settle()
+            table.close()
+            del self._tables[path]
+            (self._places or {}).pop(str(path), None)
 
     def _table(self, path: Path) -> CsvTail | ParquetTable:
         known = self._tables.get(path)
@@ -393,7 +415,8 @@ class FileTable(DataNode):
         return self.history.position(timeline_of(None)).epoch
 
     def _keep_places(self) -> None:
-        places: dict[str, Any] = {}
+        # Those that this start has not come to yet stay as they were kept.
+        places = {name: place for name, place in (self._places or {}).items() if Path(name) not in self._tables}
         for path, table in self._tables.items():
             if isinstance(table, ParquetTable):
                 places[str(path)] = {"mark": table.mark}
@@ -405,6 +428,7 @@ class FileTable(DataNode):
             told = {"epoch": self._epoch(), "files": places, "kinds": self.kinds, "series": sorted(self.series)}
             write_private(self._place, json.dumps(told))
             self._places = places
+            self.problems.over(self._place.name)
         except (OSError, StoreAway) as error:
             # Rows are kept, and read once more after a start.
             self.problems.once(Problem("places not kept", self._place.name, None, str(error)))
@@ -422,6 +446,16 @@ def is_parquet(path: Path) -> bool:
     return path.suffix.lower() == ".parquet"
 
 
+def _unfinished(path: Path) -> bool:
+    """Whether a Parquet file is not whole: another program may still be writing it."""
+    if is_parquet(path):
+        try:
+            parquetfile.schema(path)
+        except SetupError:
+            return True
+    return False
+
+
 def _kind(kind: Any) -> str:
     """What a column may be taken for: time, number, text, bool; "" for one that holds nothing."""
     import pyarrow as pa
@@ -436,11 +470,11 @@ def _kind(kind: Any) -> str:
 
 
 def _rows(path: Path) -> int:
-    """How many rows a file has, by its line feeds."""
-    from pyarrow import parquet
-
+    """How many rows a file has, by its line feeds; none where it cannot be read yet."""
     if is_parquet(path):
-        return int(parquet.ParquetFile(path).metadata.num_rows)
+        with suppress(SetupError), parquetfile.opened(path) as file:
+            return int(file.metadata.num_rows)
+        return 0
     with path.open("rb") as file:
         return max(0, sum(part.count(b"\n") for part in _parts(file)) - 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ BATCH = 1 << 17
 class ParquetTable:
     """One file, read whole whenever it is another one. `mark` tells which one was read last."""
 
+    is_open = False
+
     def __init__(self, path: Path, problems: Problems, columns: list[str], mark: str | None = None) -> None:
         self.path, self.problems, self.columns = path, problems, columns
         self.mark = mark
@@ -24,6 +27,10 @@ class ParquetTable:
 
     def close(self) -> None:
         """Nothing is open between two scans."""
+
+    def last(self) -> Iterator[Piece]:
+        """Nothing is left of a file whose name is not there any more."""
+        return iter(())
 
     def scan(self, now: float) -> Iterator[Piece]:
         """All rows, if the file is another one than at the last scan."""
@@ -49,7 +56,7 @@ class ParquetTable:
             # One that is still being written has no end yet.
             self.problems.once(Problem("unreadable files", self.name, None, f"is no whole Parquet file: {error}"))
         else:
-            self.problems.over()
+            self.problems.over(self.name)
 
 
 def plain(array: Any) -> Any:
@@ -68,25 +75,30 @@ def plain(array: Any) -> Any:
     return array
 
 
-def schema(path: Path) -> Any:
-    """The columns of a file; SetupError where it is none."""
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A file to look at; SetupError where it is none, or not whole yet."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            return file.schema_arrow
+            yield file
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {error.strerror or error}.") from error
     except pa.ArrowInvalid as error:
         raise SetupError(f"{path} is no whole Parquet file: {error}") from error
 
 
-def ends_of(path: Path, *, newest: bool) -> dict[str, Any]:
-    """The columns of a file's first row group, or of its last."""
-    from pyarrow import parquet
+def schema(path: Path) -> Any:
+    """The columns of a file; SetupError where it is none."""
+    with opened(path) as file:
+        return file.schema_arrow
 
-    with parquet.ParquetFile(path) as file:
+
+def ends_of(path: Path, *, newest: bool) -> dict[str, Any]:
+    """The columns of a file's first row group, or of its last; SetupError where it is none."""
+    with opened(path) as file:
         groups = file.num_row_groups
         table = file.read_row_group(groups - 1 if newest else 0) if groups else file.read()
     return {name: plain(table.column(name).combine_chunks()) for name in table.column_names}

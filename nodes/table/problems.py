@@ -48,7 +48,7 @@ class Problems:
         self._lost = lost
         self.counts: Counter[str] = Counter()
         self.newest: deque[Problem] = deque(maxlen=KEPT)
-        self._last = ""
+        self._last: dict[str, str] = {}
 
     def add(self, problem: Problem, times: int = 1) -> None:
         """Takes note of it; `times` counts those of which this is the last."""
@@ -63,11 +63,11 @@ class Problems:
                 log.warning("further %s are counted, and not told one by one", problem.kind)
 
     def once(self, problem: Problem) -> None:
-        """Takes note of a state, which is told again only after another one."""
-        if str(problem) != self._last:
-            self._last = str(problem)
+        """Takes note of a state of a file, which is told again only after another one of that file."""
+        if self._last.get(problem.file) != problem.text:
+            self._last[problem.file] = problem.text
             self.add(problem)
 
-    def over(self) -> None:
-        """The state that `once` told of is over."""
-        self._last = ""
+    def over(self, file: str) -> None:
+        """The state of a file that `once` told of is over."""
+        self._last.pop(file, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from pyarrow import parquet
 
 from sisock.errors import SetupError
 from sisock.home import Home
-from sisock.nodes.table import name_of, open_table
+from sisock.nodes.table import files, name_of, open_table
 from sisock.nodes.table.csvform import whole
 from sisock.nodes.table.layout import split_units, unique
 from sisock.store import Store
@@ -341,6 +342,62 @@ def test_a_folder_is_one_table(opened, tmp_path):
     assert rows(node, "x") == [(1, 1), (2, 2), (3, 3)]
 
 
+def test_of_a_folder_few_files_stay_open_and_what_leaves_it_is_read_to_its_end(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "OPEN", 2)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for n in range(1, 7):
+        put(folder / f"{n}.csv", f"t,x\n{n},{n}\n")
+    for name in ("5.csv", "6.csv"):
+        # Nobody wrote to them for long.
+        os.utime(folder / name, (1, 1))
+    node = started(opened(folder))
+    assert [path.name for path, table in node._tables.items() if table.is_open] == ["3.csv", "4.csv"]
+    # An open one is read wherever it goes, a closed one where it stands; then both are forgotten.
+    for name, there in (("1.csv", folder / "1.csv.old"), ("4.csv", tmp_path / "4.csv"), ("5.csv", folder / "5.csv.old")):
+        add(folder / name, f"{name[0]}0,0\n")
+        (folder / name).rename(there)
+    add(folder / "6.csv", "60,0\n")
+    node.sample()
+    assert [t for t, _ in rows(node, "x")] == [1, 2, 3, 4, 5, 6, 10, 40, 50, 60]
+    assert sorted(path.name for path in node._tables) == ["2.csv", "3.csv", "6.csv"]
+    assert sorted(Path(name).name for name in json.loads(node._place.read_text())["files"]) == ["2.csv", "3.csv", "6.csv"]
+    # A folder that is away for a moment is not another one.
+    folder.rename(tmp_path / "away")
+    node.sample()
+    (tmp_path / "away").rename(folder)
+    node.sample()
+    assert node.problems.counts["files begun anew"] == 0
+    assert len(rows(node, "x")) == 10
+
+
+def test_what_one_file_of_a_folder_lacks_is_told_once(opened, tmp_path):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    put(folder / "1.csv", "t,x\n1,1\n")
+    (folder / "2.csv").mkdir()
+    node = started(opened(folder))
+    for n in range(2, 5):
+        add(folder / "1.csv", f"{n},{n}\n")
+        node.sample()
+    assert node.problems.counts["unreadable files"] == 1
+
+
+def test_a_parquet_file_that_is_still_written_keeps_nobody_waiting(opened, tmp_path):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name in ("1", "3"):
+        (folder / f"{name}.parquet").write_bytes(b"PAR1")
+    parquet.write_table(pa.table({"t": [T], "x": [1.5]}), folder / "2.parquet")
+    node = opened(folder)
+    found = node.found()
+    assert (found["rows"], [one["field"] for one in found["columns"]]) == (1, ["x"])
+    node.start()
+    parquet.write_table(pa.table({"t": [T + 1], "x": [2.5]}), folder / "3.parquet")
+    node.sample()
+    assert rows(node, "x") == [(T, 1.5), (T + 1, 2.5)]
+
+
 def kept(home, name="a"):
     with Store.open(home.path / "history.db") as store:
         history = store.reader(name)
@@ -414,6 +471,43 @@ def test_a_start_reads_only_what_is_new_unless_the_history_is_another(tmp_path, 
         store.forget("a")
     run()
     assert kept(home).t.tolist() == [5_000_000]
+
+
+def test_a_start_knows_where_each_file_of_a_folder_was_read_to(tmp_path, home, monkeypatch):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for n in (1, 2, 3):
+        put(folder / f"{n}.csv", f"t,x\n{n},{n}\n")
+    read = []
+    take = files.FileTable._take
+
+    def told(node, table, piece):
+        read.append((table.name, len(piece.arrays["t"])))
+        take(node, table, piece)
+
+    monkeypatch.setattr(files.FileTable, "_take", told)
+
+    def run(at_start):
+        monkeypatch.setattr(files, "AT_START", at_start)
+        read.clear()
+        node = open_table(str(folder), home=home)
+        with Store.open(home.path / "history.db") as store:
+            node.history = store.node("a")
+            node.start()
+            node.stop()
+        return list(read)
+
+    assert run(10.0) == [("1.csv", 1), ("2.csv", 1), ("3.csv", 1)]
+    # Rotated while nobody looked, among links to nowhere; and a start that ends after its first file.
+    add(folder / "2.csv", "20,0\n21,0\n")
+    (folder / "2.csv").rename(folder / "2.csv.1")
+    put(folder / "2.csv", "t,x\n22,0\n")
+    for n in range(20):
+        (folder / f".#{n}").symlink_to("nowhere")
+    assert run(-1.0) == []
+    assert sorted(run(10.0)) == [("2.csv", 1), ("2.csv", 2)]
+    assert run(10.0) == []
+    assert len(kept(home)) == 6
 
 
 cell = st.text(
