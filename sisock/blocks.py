@@ -304,9 +304,13 @@ def news(old: Block, new: Block) -> Block:
     same: Bools = old.t[at] == new.t
     for name, column in new.columns.items():
         before = old.columns.get(name)
-        if before is None or before.values.dtype != column.values.dtype:
+        if before is None:
             return new
         was, there = before.mask()[at], column.mask()
+        kinds = before.values.dtype.kind, column.values.dtype.kind
+        # Numbers of which none is there may be called whole ones or others.
+        if kinds[0] != kinds[1] and not (set(kinds) == {"f", "i"} and not (was.any() and there.any())):
+            return new
         equal = np.asarray(before.values[at] == column.values, np.bool_)
         if column.values.dtype.kind == "f":
             equal |= np.isnan(before.values[at]) & np.isnan(column.values)

@@ -1,8 +1,8 @@
 """A table of a database as a node's history: what is asked is asked of the database, by its index.
 
 It numbers what it sees, as a history does that keeps rows itself. Each look for new rows that finds some is one block of
-each timeline that has any; nothing behind the newest time that was seen is answered, so that an answer and its position
-belong together. How far it has come is kept in a file before it is told to anybody, so that a new start goes on there.
+each timeline that has any; nothing behind the newest time that was seen of any is answered, so that an answer and its
+position belong together. How far it has come is kept in a file before it is told to anybody, so that a new start goes on there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from sisock.fields import DEFAULT_TIMELINE
 from sisock.history import MAX_TOUCHED, Changes, Tail, joined_ranges
 from sisock.nodes.table.sqltable import SqlTable
 from sisock.positions import Position
-from sisock.times import EARLIEST, LATEST, MICROS
+from sisock.times import EARLIEST, LATEST, MICROS, now
 from sisock.users import write_private
 from sisock.windows import WindowMethod, Windows, windowed_pages
 
@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 
 # Rows that one look for news takes in at a time, and by which the spacing is judged.
 LOOK, SPACING = 20_000, 1000
+# Series that lag behind the newest and are looked at by themselves at a time; where there are more, they take turns.
+LAGGING = 20
+# A time so far beyond the clock is some device's error, and not where the next look begins.
+BEYOND = 366 * 86_400 * MICROS
 # Rows that a changed range may have to be answered.
 MAX_CHANGES = 500_000
 # Rows of a page that is read for windows.
@@ -48,6 +52,8 @@ class _Line:
     series: str | None
     seq: int = 0
     newest: int | None = None
+    # The newest time that is not beyond the clock: what comes is looked for from there.
+    reached: int | None = None
     tail: Block = field(default_factory=lambda: Block(np.empty(0, np.int64)))
     touched: deque[tuple[int, int, int, int]] = field(default_factory=lambda: deque(maxlen=MAX_TOUCHED))
 
@@ -61,6 +67,8 @@ class SqlHistory:
         self._lateness = round(lateness * MICROS)
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
+        self._end: int | None = None
+        self._turn = 0
         self._resume()
 
     # How far it has come
@@ -82,10 +90,13 @@ class SqlHistory:
         except (OSError, ValueError, LookupError, TypeError) as error:
             log.warning("%s cannot be used, so that positions begin anew: %s", self._state, error)
         series = [None] if self.table.layout.series is None else self.table.series()
+        ends = [one.get("newest") for one in known.values() if isinstance(one, dict)]
+        end = max((one for one in ends if isinstance(one, int)), default=EARLIEST)
         for one in series:
-            self._begin(one, known.get(one or DEFAULT_TIMELINE))
+            self._begin(one, known.get(one or DEFAULT_TIMELINE), end)
+        self._end = max((line.newest for line in self._lines.values() if line.newest is not None), default=None)
 
-    def _begin(self, series: str | None, known: Any) -> None:
+    def _begin(self, series: str | None, known: Any, end: int) -> None:
         line = self._lines[series or DEFAULT_TIMELINE] = _Line(series)
         ends = self.table.ends(series)
         line.newest = None if ends is None else ends[1]
@@ -97,16 +108,23 @@ class SqlHistory:
         if line.newest is not None and (before is None or line.newest > before):
             line.seq += 1
             first = ends[0] if before is None and ends is not None else (before or 0) + 1
-            line.touched.append((line.seq, first, line.newest, EARLIEST if before is None else before))
+            line.touched.append((line.seq, first, line.newest, EARLIEST if before is None else end))
         if line.newest is not None:
             self._remember(line)
 
     def _remember(self, line: _Line) -> None:
         """Reads the rows that may still be joined by others, so that the next look knows what is new."""
-        end = (line.newest or 0) + 1
+        end, horizon = (line.newest or 0) + 1, _horizon()
         columns, names = self._columns(line)
-        rows = self.table.rows(columns, end - 1 - self._lateness, end, line.series, LOOK, newest=True)
+        sane = self.table.rows([], EARLIEST, horizon, line.series, 1, newest=True) if end > horizon else [(line.newest,)]
+        line.reached = sane[0][0] if sane else None
+        rows = self.table.rows(columns, self._before(line), end, line.series, LOOK, newest=True)
         line.tail = self.table.block(rows[::-1], columns, names)
+
+    def _before(self, line: _Line) -> int:
+        """Where the rows of a timeline begin that may still be joined by others."""
+        reached = min(line.newest or 0, _horizon()) if line.reached is None else line.reached
+        return reached - self._lateness
 
     def save(self) -> None:
         """Keeps how far each timeline has come; called before anybody is told of it."""
@@ -117,13 +135,16 @@ class SqlHistory:
     def look(self, met: Callable[[str], bool], kept: Callable[[str, Block, Position], None]) -> int:
         """Looks for rows that came: each timeline's are given to `kept`, a new series to `met`. How many there were.
 
-        The rows from the newest time less the lateness on are read by their time; one that is there already is none.
+        The rows from the newest time less the lateness on are read by their time; one that is there already is none. A series
+        that lags behind that is read by itself, where an index finds it.
         """
         found = 0
-        start: int | None = None
+        begin = start = self._start()
         while True:
             rows, start, more = self._newest_rows(start)
-            told = self._take(rows, met)
+            by_series = self._by_series(rows)
+            by_series |= self._lagging(by_series, begin, start if more else LATEST)
+            told = self._take(by_series, met)
             found += sum(len(block) for _, block, _ in told)
             if told:
                 # Before anybody hears of it: a number is never given twice.
@@ -133,13 +154,14 @@ class SqlHistory:
             if not more:
                 return found
 
-    def _newest_rows(self, start: int | None) -> tuple[list[Any], int, bool]:
+    def _start(self) -> int:
+        with self._lock:
+            newest = max((line.reached for line in self._lines.values() if line.reached is not None), default=self._end)
+        return EARLIEST if newest is None else newest - self._lateness
+
+    def _newest_rows(self, start: int) -> tuple[list[Any], int, bool]:
         layout = self.table.layout
         columns = [*([layout.series] if layout.series else []), *(spec.column for spec in layout.specs)]
-        if start is None:
-            with self._lock:
-                newest = max((line.newest for line in self._lines.values() if line.newest is not None), default=None)
-            start = EARLIEST if newest is None else newest - self._lateness
         rows = self.table.rows(columns, start, LATEST, None, LOOK)
         if len(rows) < LOOK:
             return rows, start, False
@@ -149,15 +171,40 @@ class SqlHistory:
             return [row for row in rows if row[0] < last], last, True
         return self.table.rows(columns, start, start + 1, None), start + 1, True
 
-    def _take(self, rows: list[Any], met: Callable[[str], bool]) -> list[tuple[str, Block, Position]]:
-        """What is new of these rows, numbered."""
-        layout = self.table.layout
+    def _by_series(self, rows: list[Any]) -> dict[str | None, list[Any]]:
         by_series: dict[str | None, list[Any]] = {}
         for row in rows:
-            if layout.series is None:
+            if self.table.layout.series is None:
                 by_series.setdefault(None, []).append(row)
             elif row[1] is not None:
                 by_series.setdefault(str(row[1]), []).append((row[0], *row[2:]))
+        return by_series
+
+    def _lagging(self, came: Mapping[str | None, list[Any]], begin: int, end: int) -> dict[str | None, list[Any]]:
+        """Rows up to `end` of series that had not come to `begin`: of all those that rows came of, and of some others."""
+        if self.table.layout.series is None or not self.table.has_index:
+            return {}
+        with self._lock:
+            behind = [line for line in self._lines.values() if line.reached is not None and line.reached < begin]
+        others = [line for line in behind if line.series not in came]
+        if len(others) > LAGGING:
+            self._turn = (self._turn + LAGGING) % len(others)
+            others = [*others[self._turn :], *others[: self._turn]][:LAGGING]
+        found: dict[str | None, list[Any]] = {}
+        for line in [*(line for line in behind if line.series in came), *others]:
+            columns, reached = self._columns(line)[0], line.reached or 0
+            rows = self.table.rows(columns, self._before(line), end, line.series, LOOK)
+            if len(rows) == LOOK and rows[-1][0] <= reached:
+                rows = self.table.rows(columns, reached, end, line.series, LOOK)
+            if len(rows) == LOOK and rows[0][0] < rows[-1][0]:
+                # The rest comes with the next look; rows of the last time may be cut in two.
+                rows = [row for row in rows if row[0] < rows[-1][0]]
+            if rows:
+                found[line.series] = rows
+        return found
+
+    def _take(self, by_series: Mapping[str | None, list[Any]], met: Callable[[str], bool]) -> list[tuple[str, Block, Position]]:
+        """What is new of these rows, numbered."""
         told = []
         for series, some in by_series.items():
             name = series or DEFAULT_TIMELINE
@@ -175,15 +222,20 @@ class SqlHistory:
             parts = fresh.take(slice(0, cut)), fresh.take(slice(cut, None))
             told += [(name, part, self._number(line, part)) for part in parts if len(part)]
             everything = concat((line.tail.between(EARLIEST, int(block.t[0])), block)) if len(block) else line.tail
-            line.tail = everything.between((line.newest or 0) - self._lateness, LATEST)
+            line.tail = everything.between(self._before(line), LATEST)
         return told
 
     def _number(self, line: _Line, block: Block) -> Position:
         first, last = int(block.t[0]), int(block.t[-1])
+        sane = int(np.searchsorted(block.t, _horizon()))
         with self._lock:
             line.seq += 1
-            line.touched.append((line.seq, first, last, EARLIEST if line.newest is None else line.newest))
+            # What was answered before may hold rows as far as any timeline had come.
+            line.touched.append((line.seq, first, last, EARLIEST if line.newest is None or self._end is None else self._end))
             line.newest = last if line.newest is None else max(line.newest, last)
+            self._end = last if self._end is None else max(self._end, last)
+            if sane:
+                line.reached = max(int(block.t[sane - 1]), EARLIEST if line.reached is None else line.reached)
             return Position(self.epoch, line.seq)
 
     # What is asked
@@ -209,10 +261,12 @@ class SqlHistory:
         return [named[name] for name in names], names
 
     def _seen(self, timeline: str) -> tuple[_Line, int, Position]:
-        """A timeline, the end of what was seen of it, and its position, of one moment."""
+        """A timeline, the end of what was seen, and its position, of one moment."""
         with self._lock:
             line = self._lines.get(timeline) or _Line(None)
-            return line, EARLIEST if line.newest is None else line.newest + 1, Position(self.epoch, line.seq)
+            # As far as any timeline has come: rows of one that lags may stand before that and not be told yet.
+            end = EARLIEST if line.newest is None or self._end is None else self._end + 1
+            return line, end, Position(self.epoch, line.seq)
 
     def read(self, timeline: str, fields: Iterable[str], start: int, end: int) -> tuple[Block, Position]:
         """The rows in [start, end) that were seen, and their position."""
@@ -308,3 +362,8 @@ class SqlHistory:
         rows = self.table.rows([], EARLIEST, seen, line.series, SPACING, newest=True) if line.newest is not None else []
         t = np.unique(np.array([row[0] for row in rows], np.int64))
         return float(np.median(np.diff(t))) / MICROS if len(t) > 1 else None
+
+
+def _horizon() -> int:
+    """A time that no honest clock has come to."""
+    return round(now() * MICROS) + BEYOND

@@ -111,6 +111,8 @@ def test_news_are_the_rows_that_differ():
     assert len(news(old, old)) == 0
     assert news(old, Block.of([1, 2, 3, 4], {"a": [1.0, 5.0, None, None]})).t.tolist() == [2_000_000, 4_000_000]
     assert len(news(old, Block.of([1], {"b": [1.0]}))) == 1
+    nothing = Block.of([1, 2], {"a": [None, None]})
+    assert news(nothing, Block.of([1, 2, 3], {"a": [None, 5, 7]})).t.tolist() == [2_000_000, 3_000_000]
 
 
 def test_a_writer_that_was_taken_over_is_told_and_counts_it(address):

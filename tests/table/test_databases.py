@@ -171,6 +171,53 @@ def test_series_are_timelines_and_new_ones_come_up(opened, made, form):
     assert sorted(node.history.timelines()) == ["s0", "s1", "s2", "s9"]
 
 
+@pytest.mark.parametrize("form", ["timestamptz", "real"])
+def test_a_series_that_lags_behind_the_others_loses_nothing(opened, made, form):
+    node = opened(made(form, 300, series=3), time="the time", series="who", name="plant")
+    told = []
+    node.on_kept = lambda name, block, position: told.append((name, len(block), position.seq))
+    node.sample()
+    made.add((1000.0, "s0", 1.0, 1, True, "a"))
+    node.sample()
+    # What was not told yet is answered, and replaced when it is told.
+    made.add((170.0, "s1", 2.0, 2, True, "b"), (180.0, "s1", 3.0, 3, True, "b"))
+    before = node.history.position("s1")
+    assert rows(node, "s1.air", start=T + 160) == [(T + 170, 2), (T + 180, 3)]
+    node.sample()
+    node.sample()
+    assert told == [("s0", 1, 2), ("s1", 2, 2)]
+    first, last = round((T + 170) * 1e6), round((T + 180) * 1e6)
+    assert node.history.changes("s1", ["s1.air"], before, 0, 2**61).revises == ((first, last + 1),)
+    # Of one that catches up, what comes behind the newest and what comes before it are told together.
+    made.add((200.0, "s2", 4.0, 4, True, "c"), (1001.0, "s2", 5.0, 5, True, "c"))
+    node.sample()
+    assert told[2:] == [("s2", 2, 2)]
+
+
+@pytest.mark.parametrize("series", [0, 30])
+def test_a_time_far_beyond_the_clock_does_not_end_the_news(opened, made, series):
+    """And where many series lag, each has its turn."""
+    far = 80 * 365 * 86_400.0
+    who = "s1" if series else None
+    address = made("real", 300, series=series)
+    given = {"time": "the time", "series": "who" if series else None, "name": "plant"}
+    node = opened(address, **given)
+    made.add((far, who, 9.0, 9, True, "far"))
+    for number in (1, 2):
+        told = []
+        node.on_kept = lambda *one, told=told: told.append(one)
+        node.sample()
+        made.add((500.0 * number, who, 1.0, 1, True, "a"))
+        others = [n for n in range(series) if n != 1]
+        for n in others:
+            made.add((170.0 * number, f"s{n}", 2.0, 2, True, "b"))
+        for _ in range(3):
+            node.sample()
+        assert sum(len(block) for _, block, _ in told) == (2 - number) + 1 + len(others)
+        # A new start knows as much.
+        node = opened(address, **given)
+
+
 def test_a_new_start_goes_on_in_the_same_positions(opened, made):
     address = made("timestamptz", 100)
     given = {"time": "the time", "name": "plant"}
