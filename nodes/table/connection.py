@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +24,8 @@ from sisock.nodes.table.asked import without_secrets
 STATEMENT, LOCKED, CONNECT = 30, 5, 10
 # Connections at the same time: as many as a node answers questions, and one that looks for news.
 POOL = 5
+# SQLite looks at the clock after so many of its instructions: some milliseconds.
+INSTRUCTIONS = 100_000
 _ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 
 
@@ -53,6 +57,9 @@ class Connections:
         """A read-only transaction of one snapshot; its errors are StoreAway, TimedOut, Busy and NodeFailed."""
         try:
             with self.sql.connect() as connection:
+                if not self.is_postgres:
+                    # Otherwise each statement would see the database of its own moment.
+                    connection.exec_driver_sql("BEGIN")
                 yield connection
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise self._named(error) from None
@@ -70,7 +77,7 @@ class Connections:
             return StoreAway(f"{self.shown}: {text}")
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             return SetupError(f"{self.shown} is no SQLite database, or a damaged one ({text}).")
-        if state == "57014":
+        if state == "57014" or code == sqlite3.SQLITE_INTERRUPT:
             return TimedOut(f"{self.shown} took more than {STATEMENT} s to answer. Ask for a shorter time.")
         if self.is_postgres and (
             (not state and type(cause).__name__ in ("OperationalError", "InterfaceError", "DatabaseError"))
@@ -84,18 +91,33 @@ class Connections:
         self.sql.dispose()
 
 
+class _Bounded(sqlite3.Connection):
+    """A connection whose statements end when the time has come that was set before them."""
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self.deadline = inf
+        self.set_progress_handler(lambda: time.monotonic() > self.deadline, INSTRUCTIONS)
+
+
 def _sqlite(path: Path) -> Engine:
     if not path.is_file():
         raise SetupError(f"there is no file {path}.")
     address = f"file:{quote(str(path))}?mode=ro"
 
     def connect() -> sqlite3.Connection:
-        made = sqlite3.connect(address, uri=True, timeout=LOCKED, check_same_thread=False)
+        made = sqlite3.connect(address, uri=True, timeout=LOCKED, check_same_thread=False, factory=_Bounded)
         # Bytes that are no UTF-8 stand in many a database.
         made.text_factory = lambda data: data.decode("utf-8", "replace")
         return made
 
-    return create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=POOL, max_overflow=0)
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=POOL, max_overflow=0)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def set_deadline(_connection: Any, cursor: Any, *_: object) -> None:
+        cursor.connection.deadline = time.monotonic() + STATEMENT
+
+    return engine
 
 
 def _postgres(url: URL) -> Engine:

@@ -27,6 +27,7 @@ from sisock.fields import DEFAULT_TIMELINE
 from sisock.history import MAX_TOUCHED, Changes, Tail, joined_ranges
 from sisock.nodes.table.sqltable import SqlTable
 from sisock.positions import Position
+from sisock.resolution import MAX_SCANNED
 from sisock.times import EARLIEST, LATEST, MICROS, now
 from sisock.users import write_private
 from sisock.windows import WindowMethod, Windows, windowed_pages
@@ -291,7 +292,13 @@ class SqlHistory:
             start = int(page.t[-1]) + 1
 
     def windowed(self, timeline: str, fields: Sequence[str], windows: Windows, method: WindowMethod) -> Block:
-        """One value of each window of each field, as `sisock.windows` says; the rows are read in pages."""
+        """One value of each window of each field, as `sisock.windows` says; the rows are read in pages. TooMuch of too many."""
+        line, seen, _ = self._seen(timeline)
+        if self.table.exceeds(windows.start, min(windows.end, seen), line.series, MAX_SCANNED):
+            raise TooMuch(
+                f"{self.table.shown}: more than {MAX_SCANNED} rows would be read to make windows of them. Ask for a shorter "
+                "time, or serve its rows from a file, which the store keeps with overviews."
+            )
         pages = (page for page, _ in self.pages(timeline, fields, windows.start, windows.end, WINDOW_PAGE))
         return windowed_pages(pages, windows, method)
 

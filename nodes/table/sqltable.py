@@ -254,9 +254,8 @@ class SqlTable:
     def count(self, start: int, end: int, series: str | None) -> int:
         """How many rows there are: exactly where they are few, the planner's estimate where they are many."""
         where = self._where(start, end, series)
-        some = sa.select(sa.literal_column("1")).select_from(self._from).where(*where).limit(COUNTED + 1).subquery()
         with self.connections.reading() as connection:
-            exact = int(connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0)
+            exact = self._counted(connection, where, COUNTED)
             if exact <= COUNTED:
                 return exact
             if not self.connections.is_postgres:
@@ -267,6 +266,16 @@ class SqlTable:
             plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", dict(compiled.params)).scalar()
             told: Any = json.loads(plan) if isinstance(plan, str) else plan
             return max(exact, int(told[0]["Plan"]["Plan Rows"]))
+
+    def exceeds(self, start: int, end: int, series: str | None, rows: int) -> bool:
+        """Whether there are more rows than so many."""
+        with self.connections.reading() as connection:
+            return self._counted(connection, self._where(start, end, series), rows) > rows
+
+    def _counted(self, connection: Any, where: list[Any], limit: int) -> int:
+        """How many rows there are, of which at most one beyond the limit is counted."""
+        some = sa.select(sa.literal_column("1")).select_from(self._from).where(*where).limit(limit + 1).subquery()
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0)
 
     def _share(self, connection: Any, start: int, end: int) -> int:
         try:

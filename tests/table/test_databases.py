@@ -16,6 +16,7 @@ from sisock.errors import NodeFailed, PositionLost, SetupError, SisockError, Sto
 from sisock.nodes.table.connection import STATEMENT
 from sisock.nodes.table.sqltable import COUNTED, SqlTable
 from sisock.positions import Position
+from sisock.windows import Windows
 from tests.table.conftest import rows
 
 T = 1_767_225_600.0
@@ -79,6 +80,7 @@ def made(request, tmp_path):
             execute(address, f'CREATE INDEX "by time" ON "the table" ({key})')
         make.add = lambda *some: execute(address, (insert, [(write(n), *rest) for n, *rest in some]))
         make.step = step
+        make.journal = lambda kind: execute(address, f"PRAGMA journal_mode = {kind}")
         return address if engine == "postgresql" else str(tmp_path / "plant.db")
 
     return make
@@ -169,6 +171,25 @@ def test_series_are_timelines_and_new_ones_come_up(opened, made, form):
     assert sorted((name, len(block), position.seq) for name, block, position in told) == [("s1", 1, 2), ("s9", 1, 1)]
     assert rows(node, "s9.note") == [(T + 200, "b")]
     assert sorted(node.history.timelines()) == ["s0", "s1", "s2", "s9"]
+
+
+@pytest.mark.parametrize("form", ["timestamptz", "real"])
+def test_windows_are_made_of_no_more_rows_than_can_be_read(opened, made, form, monkeypatch):
+    monkeypatch.setattr("sisock.nodes.table.sqlhistory.MAX_SCANNED", 200)
+    node = opened(made(form, 600, series=3), time="the time", series="who", name="plant")
+    start, end = round(T * 1e6), round((T + 300) * 1e6)
+
+    def counted(start):
+        return (
+            node.history.windowed("s1", ["s1.n"], Windows(start, end, 10_000_000, 10_000_000), "count").columns["s1.n"].values
+        )
+
+    assert sum(counted(start)) == 200, "of one series"
+    made.add((299.9, "s1", 1.0, 1, True, "one more"))
+    node.sample()
+    with pytest.raises(TooMuch, match="windows"):
+        counted(start)
+    assert sum(counted(start + 1_000_000)) == 200
 
 
 @pytest.mark.parametrize("form", ["timestamptz", "real"])
@@ -306,6 +327,17 @@ def test_the_database_is_only_read_and_asked_for_a_bounded_time(made, home, monk
     lite = SqlTable(Asked(made("real", 5), table="the table", time="the time"))
     with pytest.raises(SisockError, match="readonly"), lite.connections.reading() as connection:
         connection.exec_driver_sql('DELETE FROM "the table"')
+    with pytest.raises(TimedOut), lite.connections.reading() as connection:
+        connection.exec_driver_sql("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n").all()
+    # What is read together is of one moment.
+    made.journal("wal")
+    count = 'SELECT count(*) FROM "the table"'
+    with lite.connections.reading() as connection:
+        before = connection.exec_driver_sql(count).scalar()
+        made.add((60.0, None, 1.0, 1, True, "new"))
+        assert connection.exec_driver_sql(count).scalar() == before
+    with lite.connections.reading() as connection:
+        assert connection.exec_driver_sql(count).scalar() == before + 1
     lite.close()
 
 
