@@ -102,7 +102,7 @@ def in_words(summary: Summary, length: float) -> str:
     )
     return (
         f"sample {summary.sample}: {summary.frames} frames, {summary.geoms} geoms, {summary.devices} cameras, "
-        f"{summary.pairs} coordinate pairs\n"
+        f"{summary.pairs} coordinate pairs, {100 * summary.drawn / max(1, summary.values):.3g} % of them in a picture\n"
         f"{summary.seconds:.1f} s, {summary.rate:.0f} frames/s, {length / max(summary.seconds, 1e-9):.0f} times as fast as it "
         f"was recorded ({parts})"
     )
@@ -151,7 +151,7 @@ def generate_command(
         raise click.UsageError("nobody is there: give --people or --trays")
     if not (people if source == "pose" else trays if source == "detection" else 1):
         raise click.UsageError("pose needs people, and detection needs trays")
-    there = [one for one in INPUTS.values() if find_optional(folder, one)]
+    there = [one for one in (*INPUTS.values(), "cameras", "objects") if find_optional(folder, one)]
     if there and not force:
         raise SetupError(f"{folder} holds inputs already ({', '.join(there)}). Name another folder, or add --force.")
     low, high = span(start, end, day)
@@ -190,6 +190,12 @@ def import_command(folder: Path, address: str | None, as_json: bool) -> None:
         click.echo(f"{len(brought.samples)} samples are imported, {brought.rows} rows; {len(brought.there)} were there")
     if brought.empty:
         click.echo(f"left out, since the dump has no coordinates of theirs: {', '.join(map(str, brought.empty))}", err=True)
+    if brought.late:
+        click.echo(
+            f"{brought.late} rows are of samples that were there, and are left out. A sample whose rows stand in two dumps is "
+            "brought over by one that has all of them, after `sisock geom forget NUMBER`.",
+            err=True,
+        )
     if brought.wrong:
         for line in brought.reasons:
             click.echo(line, err=True)

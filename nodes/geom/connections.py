@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from sisock.credentials import looks_like_jwt
 from sisock.doors import Caller, Door, address_of_peer
-from sisock.errors import NotAuthenticated, StoreAway, TooManyLogins
+from sisock.errors import Busy, NotAuthenticated, StoreAway, TooManyLogins
 from sisock.nodes.geom.library import Library
 from sisock.nodes.geom.messages import (
     MAX_MESSAGE,
@@ -151,8 +151,9 @@ class Connection(WebSocketServerProtocol):
         """Ends a connection whose client does not read: a close frame would wait behind what it does not."""
         self.factory.counts.slow += 1
         log.warn("a client at {peer} was cut off: it did not read its answers", peer=self.peer)
-        self._forget()
+        # First, so that nothing is sent on when what waits is let go.
         self.dropConnection(abort=True)
+        self._forget()
 
     def _forget(self) -> None:
         self._waiting.clear()
@@ -188,6 +189,8 @@ class Connection(WebSocketServerProtocol):
                 del piece
                 self.factory.cut_slow()
                 await drained
+            else:
+                self._takes = True
 
     def _failed(self, failure: Any) -> None:
         log.failure("a message could not be answered", failure)
@@ -205,7 +208,7 @@ class Connection(WebSocketServerProtocol):
             return await self._data(message)
         except Refused:
             raise
-        except StoreAway as away:
+        except (StoreAway, Busy) as away:
             raise Refused(4503, "the store is away; ask again in a moment") from away
         except Exception as failed:
             log.failure("{name} could not be answered", name=message.name)
@@ -213,6 +216,8 @@ class Connection(WebSocketServerProtocol):
 
     async def _data(self, message: Message) -> bytes | None:
         if message.wrong is not None:
+            if message.unknown:
+                self._may_read()
             raise message.wrong
         factory = self.factory
         factory.counts.asked[message.name] += 1

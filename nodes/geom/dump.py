@@ -26,6 +26,8 @@ TOGETHER = 4 << 20
 MAX_REASONS = 20
 # Of more rows that are none, the file is none.
 MAX_WRONG = 1_000
+# The geoms whose rows are read, and those whose rows are counted.
+_Wanted = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 _NEEDED = ("time", "device_id", "geom_id", "coordinates")
 
 
@@ -55,10 +57,11 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Some rows, by device and geom; and how many bytes of the file are read, of how many."""
+    """Some rows, by device and geom; how many others were late; and how many bytes of the file are read, of how many."""
 
     devices: Mapping[str, dict[int, Track]]
     rows: int
+    late: int
     read: int
     size: int
 
@@ -73,11 +76,12 @@ class _Rows:
     begins: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     numbers: npt.NDArray[np.float64]
+    late: int
 
 
-def portions(path: Path, geoms: Collection[int], rejected: Rejected) -> Iterator[Portion]:
-    """The rows of these geoms; InputError where there is no such file, or a column is missing."""
-    wanted = np.array(sorted(geoms), np.int64)
+def portions(path: Path, geoms: Collection[int], rejected: Rejected, late: Collection[int] = ()) -> Iterator[Portion]:
+    """The rows of these geoms; of `late` ones they are counted. InputError for no such file, or one that lacks a column."""
+    wanted, others = (np.array(sorted(some), np.int64) for some in (geoms, late))
 
     def short(row: csv.InvalidRow) -> str:
         rejected.add(f"{path}: a row has {row.actual_columns} columns, not {row.expected_columns}: {row.text[:60]}")
@@ -95,16 +99,15 @@ def portions(path: Path, geoms: Collection[int], rejected: Rejected) -> Iterator
                 ),
             )
             for batch in reader:
-                for rows in _sifted(path, batch, row, wanted, rejected):
-                    yield Portion(_apart(rows) if len(rows.t) else {}, len(rows.t), min(file.tell(), size), size)
+                for rows in _sifted(path, batch, row, (wanted, others), rejected):
+                    read = min(file.tell(), size)
+                    yield Portion(_apart(rows) if len(rows.t) else {}, len(rows.t), rows.late, read, size)
                 row += len(batch)
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
-def _sifted(
-    path: Path, batch: pa.RecordBatch, first: int, wanted: npt.NDArray[np.int64], rejected: Rejected
-) -> Iterator[_Rows]:
+def _sifted(path: Path, batch: pa.RecordBatch, first: int, wanted: _Wanted, rejected: Rejected) -> Iterator[_Rows]:
     """The rows of the wanted geoms, without those that are none: these are found by halving."""
     try:
         yield _parsed(batch, wanted)
@@ -117,10 +120,10 @@ def _sifted(
         yield from _sifted(path, batch.slice(half), first + half, wanted, rejected)
 
 
-def _parsed(batch: pa.RecordBatch, wanted: npt.NDArray[np.int64]) -> _Rows:
+def _parsed(batch: pa.RecordBatch, wanted: _Wanted) -> _Rows:
     """The rows of the wanted geoms; ArrowInvalid or ValueError if any of them is none."""
     geoms = batch.column("geom_id").cast(pa.int64()).to_numpy(zero_copy_only=False)
-    mine = np.isin(geoms, wanted)
+    mine, late = np.isin(geoms, wanted[0]), int(np.isin(geoms, wanted[1]).sum())
     rows = batch.filter(pa.array(mine))
     times, texts = rows.column("time"), rows.column("coordinates")
     zone = compute.any(compute.match_substring_regex(times, r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$")).as_py()
@@ -136,7 +139,9 @@ def _parsed(batch: pa.RecordBatch, wanted: npt.NDArray[np.int64]) -> _Rows:
     if odd.any() and compute.any(compute.not_equal(texts.filter(pa.array(odd)), "{}")).as_py():
         raise ValueError("coordinates are pairs of x and y")
     begins = np.cumsum(lengths) - lengths
-    return _Rows(t, rows.column("device_id"), geoms[mine], begins, lengths // 2 * 2, numbers.to_numpy(zero_copy_only=False))
+    return _Rows(
+        t, rows.column("device_id"), geoms[mine], begins, lengths // 2 * 2, numbers.to_numpy(zero_copy_only=False), late
+    )
 
 
 def _apart(rows: _Rows) -> dict[str, dict[int, Track]]:

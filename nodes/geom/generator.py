@@ -193,6 +193,8 @@ def write(day: Day, folder: Path, source: str, ending: str, told: Callable[[floa
         }
         for one in room.cameras
     ]
+    for name in ("cameras", "objects"):
+        _only(folder, name, ".json")
     (folder / "cameras.json").write_text(json.dumps(listed, indent=1) + "\n")
     objects = [{"object_id": one.id, "object_type": one.type, "object_name": one.name} for one in [*room.people, *room.trays]]
     (folder / "objects.json").write_text(json.dumps(objects, indent=1) + "\n")
@@ -204,10 +206,15 @@ def write(day: Day, folder: Path, source: str, ending: str, told: Callable[[floa
         for low, high in day.spans:
             rows += writer.write(make(day, low, high))
             told(high)
-    for other in ENDINGS:
-        # One of another kind, of before, would be a second file of the name.
-        (folder / (name + other)).unlink(missing_ok=True)
+    _only(folder, name, "")
     return part.rename(folder / (name + ending)), rows
+
+
+def _only(folder: Path, name: str, ending: str) -> None:
+    """Takes away files of before, which would be a second one of the name."""
+    for other in ENDINGS:
+        if other != ending:
+            (folder / (name + other)).unlink(missing_ok=True)
 
 
 def _positions(day: Day, low: float, high: float) -> dict[str, Any]:

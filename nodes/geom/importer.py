@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from sisock.nodes.geom.sources.files import InputError
 from sisock.store.store import NodeHistory
 from sisock.times import MICROS
 
+# Seconds after which other machines are told that the import goes on.
+RENEW = 60.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ABOUT = ("source_id", "source_name", "inference_id", "inference_name", "inference_model", "inference_version")
 
@@ -31,13 +34,15 @@ class Brought:
     """What was imported.
 
     `samples` are the numbers of those that are new, `there` of those that were there, `empty` of those that the dump has no
-    coordinates of, which are left out. `wrong` rows were no coordinates; of some, `reasons` say why.
+    coordinates of, which are left out. `late` rows are of samples that were there, and are left out, too. `wrong` rows were no
+    coordinates; of some, `reasons` say why.
     """
 
     samples: list[int] = field(default_factory=list)
     there: list[int] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
     rows: int = 0
+    late: int = 0
     wrong: int = 0
     reasons: list[str] = field(default_factory=list)
 
@@ -82,7 +87,8 @@ def bring(samples: Samples, folder: Path, told: Callable[[int, int], None] = lam
             for kept in samples.add(sample, [geom for _, geom in mine], [id_ for id_, _ in mine]):
                 owner[kept.id] = number
                 one.geoms.append(kept.id)
-        points = _coordinates(folder / "coordinates.csv", opened, owner, brought, told)
+        late = {id_ for number in brought.there for id_, _ in geoms.get(number, [])}
+        points = _coordinates(samples, folder / "coordinates.csv", opened, owner, late, brought, told)
         for number, one in opened.items():
             if not one.devices:
                 one.history.release()
@@ -159,13 +165,25 @@ def _geoms(path: Path) -> dict[int, list[tuple[int, Geom]]]:
 
 
 def _coordinates(
-    path: Path, opened: dict[int, _Open], owner: dict[int, int], brought: Brought, told: Callable[[int, int], None]
+    samples: Samples,
+    path: Path,
+    opened: dict[int, _Open],
+    owner: dict[int, int],
+    late: set[int],
+    brought: Brought,
+    told: Callable[[int, int], None],
 ) -> dict[int, int]:
     """Keeps the coordinates; answers how many points each geom has."""
     points: dict[int, int] = {}
     rejected = Rejected()
-    for portion in portions(path, set(owner), rejected):
+    renewed = time.monotonic()
+    for portion in portions(path, set(owner), rejected, late):
         brought.rows += portion.rows
+        brought.late += portion.late
+        if time.monotonic() - renewed >= RENEW:
+            renewed = time.monotonic()
+            for one in opened.values():
+                samples.renew(one.sample)
         kept: list[Future[Any]] = []
         for device, part in portion.devices.items():
             for number, tracks in _by_sample(part, owner).items():

@@ -247,6 +247,18 @@ class Samples:
             rows = tx.rows(f"SELECT {_SAMPLE} FROM geom_samples {where}ORDER BY id", *told)  # noqa: S608
         return [Sample.of(row) for row in rows]
 
+    def shown(self, most: int) -> list[Sample]:
+        """The newest finished sample of each environment and day, and those that are being prepared; by their numbers."""
+        with self.store.database.reading() as tx:
+            rows = tx.rows(
+                f"SELECT {_SAMPLE} FROM geom_samples WHERE id IN ("  # noqa: S608
+                "SELECT max(id) FROM geom_samples WHERE status = 'success' GROUP BY environment_id, date "
+                "UNION ALL SELECT id FROM geom_samples WHERE status = 'started' AND holder <> ''"
+                ") ORDER BY id DESC LIMIT ?",
+                most,
+            )
+        return [Sample.of(row) for row in reversed(rows)]
+
     def newest(self, environment: str, date: str) -> Sample | None:
         """The newest finished sample of an environment that begins on a date (UTC)."""
         with self.store.database.reading() as tx:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from sisock.blocks import Block
-from sisock.errors import UnknownNode
+from sisock.errors import StoreAway, UnknownNode
 from sisock.nodes.geom import wire
 from sisock.nodes.geom.keeping import TABLES, Kept, Sample, Samples
 from sisock.nodes.geom.messages import CoordinatesAsked, GeomsAsked, Refused, Spelling
@@ -21,6 +22,8 @@ from sisock.store.store import NodeHistory
 # Samples whose geoms are remembered; and seconds for which one is not asked for again whether it still is there.
 REMEMBERED = 64
 FRESH = 1.0
+# Seconds for which a store that was away is not asked again: it may take long to find out.
+AWAY = 2.0
 # Coordinates of one answer: a bound of its memory, at about 30 bytes each.
 MAX_NUMBERS = 1_000_000
 
@@ -44,14 +47,29 @@ class Library:
         self._store: Store | None = None
         self._books: OrderedDict[int, Book] = OrderedDict()
         self._asked: dict[int, float] = {}
+        # When the store was found away, and why.
+        self._away: tuple[float, str] | None = None
 
     @property
     def samples(self) -> Samples:
         """The samples; StoreAway while the store cannot be opened."""
         with self._lock:
             if self._store is None:
-                self._store = Store.open(self._address, tables=TABLES)
+                with self._remembering():
+                    self._store = Store.open(self._address, tables=TABLES)
             return Samples(self._store)
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Whoever finds the store away waits for all who ask in the next moment."""
+        away = self._away
+        if away is not None and self._clock() - away[0] < AWAY:
+            raise StoreAway(away[1])
+        try:
+            yield
+        except StoreAway as error:
+            self._away = self._clock(), str(error)
+            raise
 
     def close(self) -> None:
         """Closes the store."""
@@ -99,15 +117,17 @@ class Library:
 
     def geoms(self, asked: GeomsAsked) -> bytes:
         """What answers a getGeoms, as JSON; Refused (4404) where there is no such sample."""
-        sample = self.samples.newest(asked.environment_id, asked.date)
-        book = None if sample is None else self.book(sample.id)
+        with self._remembering():
+            sample = self.samples.newest(asked.environment_id, asked.date)
+            book = None if sample is None else self.book(sample.id)
         if book is None:
             raise Refused(4404, f"there are no geoms of {asked.environment_id!r:.80} on {asked.date}")
         return wire.geoms(book.sample, book.geoms)
 
     def coordinates(self, asked: CoordinatesAsked, spelling: Spelling) -> bytes:
         """What answers a getCoordinates, as JSON; Refused where there is no such sample (4404) or too much (4413)."""
-        book = self.book(asked.sample_id)
+        with self._remembering():
+            book = self.book(asked.sample_id)
         if book is None:
             raise Refused(4404, f"there is no sample {asked.sample_id}")
         if asked.device_id not in book.sample.devices:
@@ -122,7 +142,8 @@ class Library:
 
     def _rows(self, book: Book, device: str, start: int, end: int) -> Block:
         try:
-            block, _ = book.reader.read(device, book.fields, start, end + 1)
+            with self._remembering():
+                block, _ = book.reader.read(device, book.fields, start, end + 1)
         except UnknownNode:
             # Deleted meanwhile.
             return Block(np.empty(0, np.int64))

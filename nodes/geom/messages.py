@@ -43,13 +43,14 @@ class Refused(SisockError):
 class Message:
     """A message that came: its name, its data as it was written (None where there was none), and how it was spelled.
 
-    One that was not understood has no name, and says why not.
+    One that was not understood has no name, and says why not; it is `unknown` if it may be one that others understand.
     """
 
     name: str
     written: bytes | None
     spelling: Spelling
     wrong: Refused | None = None
+    unknown: bool = False
 
     @property
     def data(self) -> Any:
@@ -97,7 +98,7 @@ def message_of(payload: bytes) -> Message:
     else:
         name, data = _name(told.get("event")), told.get("data")
     if not isinstance(name, str) or name not in NAMES:
-        return _wrong(spelling, f"a message is one of {', '.join(NAMES)}")
+        return Message("", None, spelling, Refused(4400, f"a message is one of {', '.join(NAMES)}"), unknown=True)
     return Message(name, None if data is None else bytes(data), spelling)
 
 

@@ -14,7 +14,7 @@ from sisock.fields import Catalogue, Timeline
 from sisock.history import Described
 from sisock.nodes.geom.faces import Faces
 from sisock.nodes.geom.history import GeomHistory, Shown
-from sisock.nodes.geom.keeping import TABLES, Sample
+from sisock.nodes.geom.keeping import TABLES
 from sisock.nodes.geom.library import Library
 from sisock.positions import Position
 from sisock.settings import Settings
@@ -104,7 +104,7 @@ class Geoms(DataNode):
         known = {one.sample.id: one for one in self.shapes.shown}
         shown: list[Shown] = []
         timelines: dict[str, Timeline] = {}
-        for sample in _newest(samples.all()):
+        for sample in samples.shown(MAX_SHOWN):
             before = known.get(sample.id)
             if before is not None and before.sample.status == sample.status:
                 shown.append(before)
@@ -119,6 +119,8 @@ class Geoms(DataNode):
         for one in shown:
             if one.sample.status == "started" or any(name in self._seen for name in one.timelines()):
                 self._tell(one)
+        # Of preparations that were stopped nothing is left.
+        self._seen = {name: position for name, position in self._seen.items() if name in timelines}
 
     def _tell(self, one: Shown) -> None:
         """Tells of the newest block of each timeline that grew; those between are a hole, and who follows asks for them."""
@@ -152,16 +154,6 @@ class Geoms(DataNode):
             self._problem = f"waits for the store: {error}"
         except SisockError as error:
             self._problem = str(error)
-
-
-def _newest(samples: list[Sample]) -> list[Sample]:
-    """The newest finished sample of each environment and day, and those that are being prepared; by their numbers."""
-    found: dict[object, Sample] = {}
-    for sample in samples:
-        key = (sample.environment_id, sample.date) if sample.status == "success" else sample.id
-        if sample.status == "success" or sample.holder:
-            found[key] = sample
-    return sorted(found.values(), key=lambda one: one.id)[-MAX_SHOWN:]
 
 
 def _longest() -> float:

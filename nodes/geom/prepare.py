@@ -12,6 +12,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sisock.errors import InvalidArgument
 from sisock.nodes.geom.keeping import Plan, Sample, Samples, block_of, names_of
 from sisock.nodes.geom.shapes import TYPES, Shapes, Source, Task
@@ -28,7 +30,10 @@ MAX_GEOMS = 20_000
 
 @dataclass
 class Summary:
-    """What was prepared, and what took how long. `seconds` are of the clock; the parts are of the thread that works on them."""
+    """What was prepared, and what took how long. Of the `values`, `drawn` are in a picture, others are null.
+
+    `seconds` are of the clock; the parts are of the thread that works on them.
+    """
 
     sample: int = 0
     frames: int = 0
@@ -36,6 +41,7 @@ class Summary:
     geoms: int = 0
     pairs: int = 0
     values: int = 0
+    drawn: int = 0
     seconds: float = 0.0
     collecting: float = 0.0
     encoding: float = 0.0
@@ -81,6 +87,11 @@ def prepare(
     sample = samples.begin(plan)
     try:
         summary = _fill(samples, sample, shapes, task, told)
+        if not summary.drawn:
+            raise InvalidArgument(
+                "no shape is in any camera's picture. Do the device_ids of the inputs match those of the cameras "
+                f"({', '.join(list(shapes.sizes)[:8])})?"
+            )
         samples.finish(sample)
     except BaseException:
         # Also Ctrl-C: what is begun is taken away before the program ends.
@@ -131,6 +142,9 @@ def _fill(samples: Samples, sample: Sample, shapes: Shapes, task: Task, told: Ca
             block = block_of(times, names, pixels)
             summary.encoding += time.perf_counter() - before
             summary.values += len(block) * len(block.columns)
+            summary.drawn += sum(
+                len(block) if one.valid is None else int(np.count_nonzero(one.valid)) for one in block.columns.values()
+            )
             before = time.perf_counter()
             waiting.append(history.append(device, block))
             while len(waiting) > AHEAD * len(shapes.sizes):

@@ -24,7 +24,7 @@ from twisted.internet.threads import deferToThread
 
 from sisock.certificates import Certificates
 from sisock.consumer import Consumer
-from sisock.errors import PortTaken
+from sisock.errors import Busy, PortTaken, StoreAway
 from sisock.nodes.geom import Geoms, connections
 from sisock.nodes.geom.document import DOCUMENT
 from sisock.nodes.geom.generator import Day, Room, write
@@ -208,18 +208,21 @@ async def test_bad_requests_get_their_code_and_the_socket_stays(node, sample):
         '"ping"',
         b"\xff\xfe",
         b'{"event":"ping"}',
-        {"event": "x"},
-        {"event": 7},
-        {"x": {}},
-        {},
     ):
         (answer,) = await client.ask(frame)
         assert refused(4400, answer), frame
+    unknown = ({"event": "x"}, {"event": 7}, {"x": {}}, {})
+    for frame in unknown:
+        (answer,) = await client.ask(frame)
+        assert refused(4401, answer), frame
     for credentials in (None, {}, {"Authorization": 7}, {"Authorization": ""}, {"Authorization": "Bearer"}, "x"):
         (answer,) = await client.ask({"auth": credentials})
         assert refused(4401, answer), credentials
     (answer,) = await client.ask({"auth": {"Authorization": token()}})
     assert answer == {"authorized": {}}
+    for frame in unknown:
+        (answer,) = await client.ask(frame)
+        assert refused(4400, answer), frame
     for more in (
         {"sample_id": "1"},
         {"sample_id": True},
@@ -334,20 +337,52 @@ async def test_only_good_tokens_authorize(node):
 @pytest_twisted.ensureDeferred
 async def test_an_authorization_ends_with_its_token(node):
     client = await connect(node.faces.address)
-    assert await client.ask({"auth": {"Authorization": token(exp=time.time() + 1.5)}}) == [{"authorized": {}}]
+    assert await client.ask({"auth": {"Authorization": token(exp=time.time() + 60)}}) == [{"authorized": {}}]
+    node.faces.connections.door._clock = lambda: time.time() + 61
     assert await client.factory.gone == 4401
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_socket_without_a_ping_is_closed(node, monkeypatch):
-    monkeypatch.setattr(connections, "HEARTBEAT", 0.5)
+async def test_a_socket_without_a_ping_is_closed(node):
+    clock = node.faces.connections.clock = Clock()
     silent, lively = await connect(node.faces.address), await connect(node.faces.address)
-    gone = []
-    silent.factory.gone.addCallback(gone.append)
-    while not gone:
-        await lively.ask({"ping": {}})
-    assert lively.factory.gone.called is False
+    clock.advance(119)
+    assert await lively.ask({"ping": {}}) == [{"pong": {}}]
+    assert not silent.factory.gone.called
+    clock.advance(1)
+    assert await silent.factory.gone == 1000
+    assert await lively.ask({"ping": {}}) == [{"pong": {}}]
     await leave(lively)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_for_a_store_that_is_away_is_told_and_not_cut_off(node, sample):
+    clock = node.faces.connections.clock = Clock()
+    client = await connect(node.faces.address)
+    await client.ask({"auth": {"Authorization": token()}})
+    go_on = threading.Semaphore(0)
+    reasons = iter([Busy("all connections are in use")] + [StoreAway("it is silent")] * 99)
+
+    def late(*_):
+        assert go_on.acquire(timeout=60)
+        raise next(reasons)
+
+    node.library.coordinates = late
+    asked = {"sample_id": sample, "device_id": "camera-1", "from": "2026-07-14T09:00:00"}
+    for _ in range(100):
+        client.sendMessage(json.dumps({"getCoordinates": asked}).encode())
+    (server,) = node.faces.connections.open
+    await until(lambda: server._deaf)
+    for n in range(2, 5):
+        # Its pings are not heard while so much waits, but it takes what it is answered.
+        go_on.release()
+        await until(lambda: len(client.answers) >= n)  # noqa: B023  it is awaited here
+        clock.advance(120)
+    assert node.faces.connections.counts.slow == 0
+    go_on.release(100)
+    await until(lambda: len(client.answers) >= 101)
+    assert all(refused(4503, one) for one in client.answers[1:])
+    await leave(client)
 
 
 @pytest_twisted.ensureDeferred
@@ -427,8 +462,11 @@ async def test_a_node_sweeps_what_a_killed_preparation_left(router, sample, home
         with store.database.writing() as tx:
             # Beyond the numbers that processes have.
             tx.run("UPDATE geom_samples SET holder = ? WHERE id = ?", f"{socket.gethostname()} {2**22 + 1}", left.id)
-        service = await router.serve(Geoms())
+        made = Geoms()
+        service = await router.serve(made)
         assert [one.id for one in samples.all()] == [sample]
+        await deferToThread(made.look)
+        assert made._seen == {}
         await service.stop()
 
 
@@ -569,7 +607,7 @@ async def test_who_asks_much_at_once_may_take_long_to_read_it_but_not_for_ever(n
 
 @pytest_twisted.ensureDeferred
 async def test_who_does_not_read_is_cut_off_when_too_much_waits(node, sample, monkeypatch):
-    monkeypatch.setattr(connections, "MOST_HELD", 1_000)
+    monkeypatch.setattr(connections, "PIECE", 100_000)
     stalled, other = await connect(node.faces.address), await connect(node.faces.address)
     for client in (stalled, other):
         await client.ask({"auth": {"Authorization": token()}})
@@ -577,7 +615,10 @@ async def test_who_does_not_read_is_cut_off_when_too_much_waits(node, sample, mo
     asked = {"sample_id": sample, "device_id": "camera-1", "from": "2026-07-14T09:00:00", "seconds": 59}
     for _ in range(60):
         stalled.sendMessage(json.dumps({"getCoordinates": asked}).encode())
-    await until(lambda: node.faces.connections.counts.slow)
+    await until(lambda: any(one.held > 1_000 for one in node.faces.connections.open))
+    monkeypatch.setattr(connections, "MOST_HELD", 1_000)
+    node.faces.connections.cut_slow()
+    assert node.faces.connections.counts.slow == 1, "once, though pieces of an answer were left"
     assert (await other.ask({"ping": 1})) == [{"pong": 1}]
     stalled.transport.abortConnection()
     await leave(other)

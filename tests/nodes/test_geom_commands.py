@@ -52,9 +52,18 @@ def test_a_day_is_prepared_listed_and_deleted(home):
     assert "in inputs/positions.csv" in sisock(f"geom generate inputs {span} --csv --people 2 --trays 1 --cameras 2")
     assert "--force" in refusal(f"geom generate inputs {span}")
     assert "in inputs/positions.parquet" in sisock(f"geom generate inputs {span} --force --people 2 --trays 1 --cameras 2")
+    (home / "own").mkdir()
+    own = home / "own" / "cameras.csv"
+    own.write_text("device_id\nmine\n")
+    assert "(cameras)" in refusal(f"geom generate {own.parent} {span}")
+    assert own.read_text() == "device_id\nmine\n"
+    sisock(f"geom generate {own.parent} {span} --force")
+    assert not own.exists(), "a second file of cameras could not be prepared"
     prepared = json.loads(sisock(f"geom prepare --environment lab {span} --input inputs --json"))
     assert (prepared["sample"], prepared["frames"], prepared["geoms"], prepared["devices"]) == (1, 1200, 6, 2)
-    assert "sample 2: 1200 frames" in sisock(f"geom prepare --environment lab {span} --input inputs")
+    said = sisock(f"geom prepare --environment lab {span} --input inputs")
+    assert "sample 2: 1200 frames" in said
+    assert re.search(r" 99\.\d % of them in a picture\n", said)
     assert [one["id"] for one in json.loads(sisock("geom samples --json"))] == [1, 2]
     listed = sisock("geom samples").splitlines()
     assert listed[0].split() == ["sample", "environment", "start", "(UTC)", "end", "source", "status", "frames", "cameras"]

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sisock.errors import InvalidArgument, SisockError
-from sisock.nodes.geom import dump
+from sisock.errors import InvalidArgument, SisockError, StoreAway
+from sisock.nodes.geom import dump, importer
 from sisock.nodes.geom.generator import Day, Room, write
 from sisock.nodes.geom.importer import bring
-from sisock.nodes.geom.keeping import TABLES, NoSample, Samples
+from sisock.nodes.geom.keeping import TABLES, NoSample, Plan, Samples
 from sisock.nodes.geom.library import FRESH, Library
 from sisock.nodes.geom.messages import CoordinatesAsked, GeomsAsked, Refused
 from sisock.nodes.geom.prepare import prepare
@@ -227,9 +227,33 @@ def rows_left(samples):
         return {table: tx.known(f"SELECT count(*) FROM {table}")[0] for table in TABLES_OF_SAMPLES}
 
 
-def preparing(address, home, folder):
+# The command, with a source that waits in the middle.
+WAITING = """
+import sys, time
+from dataclasses import replace
+from sisock.cli import main
+from sisock.nodes.geom import commands
+from sisock.nodes.geom.sources.cuwb import cuwb
+
+def waiting(task):
+    shapes = cuwb(task)
+
+    def collect(low, high):
+        if low >= 3 * 8192:
+            print("waits", flush=True)
+            time.sleep(600)
+        return shapes.collect(low, high)
+
+    return replace(shapes, collect=collect)
+
+commands.source_of = lambda name: waiting
+main()
+"""
+
+
+def preparing(address, home, folder, program=(SISOCK,)):
     """A preparation in a process of its own."""
-    command = [SISOCK, "geom", "prepare", "--environment", "lab", "--start", "2026-07-14T09:00", "--end", "2026-07-15T09:00"]
+    command = [*program, "geom", "prepare", "--environment", "lab", "--start", "2026-07-14T09:00", "--end", "2026-07-15T09:00"]
     return subprocess.Popen(
         [*command, "--input", str(folder), "--store", str(address), "--json"],
         stdout=subprocess.PIPE,
@@ -240,10 +264,12 @@ def preparing(address, home, folder):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_nothing_is_seen_and_nothing_stays_of_one_that_was_stopped(address, samples, tmp_path, inputs, killed):
-    with preparing(address, tmp_path, inputs("cuwb", 3600)) as process:
-        deadline = time.monotonic() + 30
-        while not (found := samples.all()) or (reader := samples.reader(found[0])) is None or not reader.newest("camera-1"):
-            assert process.poll() is None, process.stderr.read()
+    with preparing(address, tmp_path, inputs("cuwb", 3600), (sys.executable, "-c", WAITING)) as process:
+        assert process.stdout.readline() == b"waits\n", process.stderr.read()
+        (found,) = samples.all()
+        deadline = time.monotonic() + 60
+        while (reader := samples.reader(found)) is None or not reader.newest("camera-1"):
+            # The store's thread is not done yet.
             assert time.monotonic() < deadline
         assert samples.newest("lab", "2026-07-14") is None
         samples.sweep()
@@ -356,12 +382,49 @@ def test_a_geom_that_a_camera_never_sees_is_there_with_nulls(samples, tmp_path):
     found = ask(samples, number, "d", 0)
     assert list(found[point].values()) == [[1.5, 1.5]]
     assert list(found[line].values()) == [[1.5, 1.5, None, None]]
-    shapes = Shapes(
-        [Geom("u", "Point2D", (0,))], {"c": (1, 1)}, 1, lambda low, high: {"c": np.full((high - low, 1, 2), np.nan)}
-    )
-    number = prepare(samples, "lab", lambda _task: shapes, "mine", Task(tmp_path, frames(1))).sample
-    ((frames_found),) = ask(samples, number, "c", 0.9).values()
-    assert list(frames_found.values()) == [[None, None]] * 10
+
+
+def test_what_draws_nothing_is_refused_and_hides_nothing(samples, inputs, tmp_path):
+    good = prepare(samples, "lab", cuwb, "cuwb", Task(inputs("cuwb"), frames(10)))
+    assert 0 < good.drawn < good.values
+    (tmp_path / "cameras.json").write_text(json.dumps([{"device_id": 1, "width": 10, "height": 10}]))
+    (tmp_path / "boxes.csv").write_text(f"timestamp,device_id,object_id,x,y,width,height\n{START / 1e6},01,tray,1,1,2,2\n")
+    with pytest.raises(InvalidArgument, match=r"match those of the cameras \(1\)"):
+        prepare(samples, "lab", detection, "detection", Task(tmp_path, frames(1)))
+    assert [sample.id for sample in samples.all()] == [good.sample]
+
+
+def test_shown_are_the_newest_of_each_day_and_those_on_their_way(samples):
+    def begun(environment, day):
+        start = START + day * 86_400_000_000
+        return samples.begin(Plan(environment, start, start + 1_000_000, 10.0, 10, (1, 1), "cuwb", ["c"]))
+
+    made = [begun(*one) for one in (("lab", 0), ("lab", 0), ("lab", 1), ("hall", 0), ("lab", 0), ("lab", 0))]
+    for one in made[:4]:
+        samples.finish(one)
+    with samples.store.database.writing() as tx:
+        # One that is being deleted.
+        tx.run("UPDATE geom_samples SET holder = '' WHERE id = ?", made[5].id)
+    assert [one.id for one in samples.shown(9)] == [made[n].id for n in (1, 2, 3, 4)]
+    assert [one.id for one in samples.shown(2)] == [made[n].id for n in (3, 4)]
+
+
+def test_a_store_that_is_away_is_waited_for_once_in_a_moment(tmp_path, monkeypatch):
+    opened, clock = [], [0.0]
+
+    def away(address, **_):
+        opened.append(address)
+        raise StoreAway("after a long time")
+
+    monkeypatch.setattr(Store, "open", away)
+    library = Library("nowhere", lambda: clock[0])
+    for at, times in ((0.0, 1), (1.9, 1), (2.0, 2), (3.9, 2)):
+        clock[0] = at
+        with pytest.raises(StoreAway, match="after a long time"):
+            library.coordinates(CoordinatesAsked(1, "c", 0, 1), "event")
+        with pytest.raises(StoreAway, match="after a long time"):
+            library.geoms(GeomsAsked("lab", "2026-07-14"))
+        assert len(opened) == times
 
 
 def test_frames_stand_at_whole_milliseconds_whatever_the_rate():
@@ -409,7 +472,7 @@ def test_the_old_database_is_brought_over_with_its_numbers(samples, tmp_path):
     assert found["901"][str(start // 1000 + 1500)] == [15, 1, None, None]
     assert len(found["900"]) == 30
     again = bring(samples, tmp_path)
-    assert (again.samples, again.there) == ([], [71])
+    assert (again.samples, again.there, again.rows, again.late) == ([], [71], 0, 122), "what is left out is not looked at"
     (tmp_path / "geoms.csv").write_text("id\n")
     with pytest.raises(InputError, match="has no column"):
         bring(samples, tmp_path)
@@ -439,7 +502,7 @@ def old(folder, samples_, geoms, rows):
     return folder
 
 
-def test_rows_of_a_dump_come_in_any_order_twice_and_of_any_length(samples, tmp_path):
+def test_rows_of_a_dump_come_in_any_order_twice_and_of_any_length(samples, tmp_path, monkeypatch):
     chance = np.random.default_rng(1)
     expected, rows = {}, []
     for geom in (900, 901, 950):
@@ -462,7 +525,12 @@ def test_rows_of_a_dump_come_in_any_order_twice_and_of_any_length(samples, tmp_p
     ]
     folder = old(tmp_path / "dump", [(71, 13), (72, 14), (73, 15)], [(900, 71), (901, 71), (950, 72)], rows)
     heard = []
+    # Each minute other machines are told that it goes on.
+    monkeypatch.setattr(importer, "RENEW", 0.0)
+    renewed = []
+    monkeypatch.setattr(Samples, "renew", lambda _, sample: renewed.append(sample.id))
     brought = bring(samples, folder, lambda done, size: heard.append((done, size)))
+    assert renewed[:3] == [71, 72, 73]
     assert (brought.samples, brought.empty, brought.rows, brought.wrong) == ([71, 72], [73], 602, 4)
     assert heard[-1] == ((folder / "coordinates.csv").stat().st_size,) * 2
     start = samples.get(71).start_time
