@@ -8,6 +8,7 @@ import os
 
 import pytest
 import pytest_twisted
+from hypothesis import HealthCheck, settings
 from twisted.logger import globalLogPublisher
 
 from tests.plain import join, until
@@ -15,6 +16,10 @@ from tests.plain import join, until
 NAMES = ("SISOCK_HOME", "SISOCK_STORE", "SISOCK_TRACE", "CROSSBAR_HOST", "CROSSBAR_TLS_PORT", "CROSSBAR_OCS_PORT")
 for name in (*NAMES, "WAMP_USER", "WAMP_SECRET", "WAMP_SECRET_FILE", "WAMP_AUTHMETHOD", "SISOCK_CERTIFICATE", "PORT"):
     os.environ.pop(name, None)
+
+# On a busy machine any example may take long, and to be made, too.
+settings.register_profile("sisock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sisock")
 
 
 @pytest.fixture(autouse=True)
