@@ -19,6 +19,10 @@ _ARRAY = struct.Struct(">iiIii")  # dimensions, has nulls, type of the elements,
 # Type numbers and element types of the arrays of each kind.
 _OIDS = {"f": 701, "i": 20, "b": 16, "s": 25}
 _ELEMENTS = {"f": np.dtype(">f8"), "i": np.dtype(">i8"), "b": np.dtype("?")}
+# An element of an array with its length, and the type that a column has; made once, since an answer holds many columns.
+_FORMS = {kind: np.dtype([("size", ">i4"), ("value", element)]) for kind, element in _ELEMENTS.items()}
+_NATIVE = {kind: element.newbyteorder("=") for kind, element in _ELEMENTS.items()}
+_short, _long = struct.Struct(">h"), struct.Struct(">i")
 COLUMNS = {"f": "numbers", "i": "integers", "b": "flags", "s": "texts"}
 
 
@@ -67,21 +71,20 @@ def _kept(valid: Bools, size: int) -> Bools:
 def parse(kind: str, data: memoryview, there: memoryview | None) -> Column:
     """The column of an array; `there` has a bit a row where some are null."""
     if len(data) <= 12:
-        return Column(np.empty(0, object if kind == "s" else _ELEMENTS[kind].newbyteorder("=")))
+        return Column(np.empty(0, object if kind == "s" else _NATIVE[kind]))
     _, nulls, _, rows, _ = _ARRAY.unpack_from(data)
     body = data[_ARRAY.size :]
     if kind == "s":
         return _texts(body, rows)
-    element = _ELEMENTS[kind]
-    form = np.dtype([("size", ">i4"), ("value", element)])
+    form, native = _FORMS[kind], _NATIVE[kind]
     if not nulls:
-        return Column(np.frombuffer(body, form, rows)["value"].astype(element.newbyteorder("=")))
+        return Column(np.frombuffer(body, form, rows)["value"].astype(native))
     if there is None:
         raise StoreDamaged("an array has nulls, but nothing says where")
     valid = np.unpackbits(np.frombuffer(there, np.uint8), count=rows).astype(np.bool_)
     whole = np.zeros((rows, form.itemsize), np.uint8)
-    whole[_kept(valid, element.itemsize)] = np.frombuffer(body, np.uint8)
-    values = whole.view(form)["value"].reshape(-1).astype(element.newbyteorder("="))
+    whole[_kept(valid, native.itemsize)] = np.frombuffer(body, np.uint8)
+    values = whole.view(form)["value"].reshape(-1).astype(native)
     if kind == "f":
         values[~valid] = np.nan
     return Column(values, valid)
@@ -126,17 +129,17 @@ def copy_out(tx: Tx, query: str, *parameters: Any) -> Iterator[list[memoryview |
     tx.cursor.copy_expert(f"COPY ({asked}) TO STDOUT (FORMAT binary)", out)
     data = out.getbuffer()
     at = len(_SIGNATURE)
-    while True:
-        (count,) = struct.unpack_from(">h", data, at)
+    while (count := _short.unpack_from(data, at)[0]) >= 0:
         at += 2
-        if count < 0:
-            return
         row: list[memoryview | None] = []
         for _ in range(count):
-            (size,) = struct.unpack_from(">i", data, at)
+            size: int = _long.unpack_from(data, at)[0]
             at += 4
-            row.append(None if size < 0 else data[at : at + size])
-            at += max(0, size)
+            if size < 0:
+                row.append(None)
+            else:
+                row.append(data[at : at + size])
+                at += size
         yield row
 
 

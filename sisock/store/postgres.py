@@ -29,9 +29,12 @@ def _values(column: Column) -> list[bytes | None]:
     return [kind.encode(), *arrays, None if column.valid is None else np.packbits(column.valid).tobytes()]
 
 
+_PLACES = {letter: place for place, letter in enumerate(COLUMNS)}
+
+
 def _column(kind: memoryview | None, arrays: Sequence[memoryview | None], there: memoryview | None) -> Column:
     letter = str(kind or b"f", "utf-8")
-    data = arrays[list(COLUMNS).index(letter)]
+    data = arrays[_PLACES[letter]]
     return parse(letter, data if data is not None else memoryview(b""), there)
 
 

@@ -260,9 +260,11 @@ class Shelf(ABC):
                 return None
             rows = slice(0, min(chunk.rows, high * CELL) - low * CELL)
             t = times.cells({chunk.ord: range(low, high)}).reshape(-1)[rows]
-            columns = {name: Column.null(len(t), DTYPES[kind]) for name, kind in kinds.items()}
-            for name, column in self.cut_columns(tx, line, kinds, chunk.ord, low, high):
-                columns[name] = as_kind(column.take(rows), kinds[name])
+            cut = dict(self.cut_columns(tx, line, kinds, chunk.ord, low, high))
+            columns = {
+                name: as_kind(cut[name].take(rows), kind) if name in cut else Column.null(len(t), DTYPES[kind])
+                for name, kind in kinds.items()
+            }
         return Block(t, columns)
 
     def drop_chunks(self, tx: Tx, line: Line, ords: Sequence[int]) -> None:
