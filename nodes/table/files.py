@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 AT_START = 10.0
 # Seconds of reading after which the place is kept, and between two lines that tell how far it has come.
 KEEP_PLACE, TELL = 2.0, 5.0
-# Files of a folder that are kept open: the last by name, which are those that grow where names tell dates.
+# Files of a folder that are kept open while they grow: those that were opened last.
 OPEN = 50
 # Appends that wait for their commit together, and seconds for which they may.
 WAITING, KEEPING = 16, 60.0
@@ -63,6 +63,7 @@ class FileTable(DataNode):
             self._declare(None)
         self._place = (home or Home.default()).path / "nodes" / f"{self.name}.table.json"
         self._tables: dict[Path, CsvTail | ParquetTable] = {}
+        self._open: dict[Path, CsvTail | ParquetTable] = {}
         self._places: dict[str, Any] | None = None
         self._ended = False
         self._told = time.monotonic()
@@ -253,8 +254,7 @@ class FileTable(DataNode):
                     self._progress(table, piece)
                     if self._ended or (until is not None and now > until):
                         break
-            for one in [one for one in self._tables.values() if one.is_open][:-OPEN]:
-                one.close()
+            self._keep_open(path, table)
             if self._ended or (until is not None and time.monotonic() > until):
                 break
         else:
@@ -262,18 +262,27 @@ class FileTable(DataNode):
         self._settle()
         self._keep_places()
 
+    def _keep_open(self, path: Path, table: CsvTail | ParquetTable) -> None:
+        if not table.is_open:
+            self._open.pop(path, None)
+            return
+        self._open[path] = table
+        if len(self._open) > OPEN:
+            self._open.pop(next(iter(self._open))).close()
+
     def _leave(self, paths: list[Path]) -> None:
         """Reads to its end what was renamed or deleted in a folder, and forgets it."""
         if paths == [self.path] or not paths:
             # A folder that cannot be seen at the moment will be there again with its files.
             return
-        for path in {*self._tables, *map(Path, self._places or {})} - set(paths):
+        for path in sorted({*self._tables, *map(Path, self._places or {})} - set(paths)):
             table = self._table(path)
             for piece in table.last():
                 self._take(table, piece)
             self._settle()
             table.close()
             del self._tables[path]
+            self._open.pop(path, None)
             (self._places or {}).pop(str(path), None)
 
     def _table(self, path: Path) -> CsvTail | ParquetTable:
@@ -338,6 +347,7 @@ class FileTable(DataNode):
             for table in self._tables.values():
                 table.close()
             self._tables.clear()
+            self._open.clear()
             self._places = None
             raise failed[0]
 
