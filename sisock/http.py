@@ -51,6 +51,7 @@ ZIPPED_HERE = 64_000
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(:\d*)?")
 
+_INTERNAL = "internal", "an error inside the server; its log has the traceback"
 _SLUGS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -187,7 +188,18 @@ def _answer_failure(request: Any, failure: Failure) -> bytes:
         message = f"there is nothing at {_text(request.path)}" if error.code == 404 else "the request is not understood"
         return reply_error(request, error.code, _SLUGS[error.code], message)
     log.failure("{method} {path} failed", failure, method=_text(request.method), path=_text(request.path))
-    return reply_error(request, 500, "internal", "an error inside the server; its log has the traceback")
+    return reply_error(request, 500, *_INTERNAL)
+
+
+def _answer_internal(failure: Failure, request: Any, gone: list[Any]) -> None:
+    """Answers a request at which the door or the application failed, so that its sender does not wait for ever."""
+    log.failure("{method} {path} failed", failure, method=_text(request.method), path=_text(request.path))
+    if gone:
+        return
+    if request.startedWriting:
+        request.loseConnection()
+        return
+    _finish(request, 500, *_INTERNAL)
 
 
 def _text(raw: bytes) -> str:
@@ -276,8 +288,10 @@ class _Guard(Resource):
         if self._door is None or request.path == HEALTH:
             return self._inner.render(request)
         request.door = self._door
-        asked = Deferred.fromCoroutine(self._ask(self._door, request))
-        asked.addErrback(lambda failure: log.failure("a request could not be answered", failure))
+        gone: list[Any] = []
+        request.notifyFinish().addBoth(gone.append)
+        asked = Deferred.fromCoroutine(self._ask(self._door, request, gone))
+        asked.addErrback(_answer_internal, request, gone)
         return server.NOT_DONE_YET
 
     def _answer_page(self, request: Any) -> bool:
@@ -308,9 +322,7 @@ class _Guard(Resource):
             return error
         return None
 
-    async def _ask(self, door: Door, request: Any) -> None:
-        gone: list[Any] = []
-        request.notifyFinish().addBoth(gone.append)
+    async def _ask(self, door: Door, request: Any, gone: list[Any]) -> None:
         refused = await self._admit(door, request)
         if gone:
             return
