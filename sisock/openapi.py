@@ -50,6 +50,12 @@ HEALTHZ: dict[str, Any] = {
         "responses": {"200": answer("All is well", _STATUS), "503": answer("It waits for something, as it says", _STATUS)},
     }
 }
+REFUSED: dict[str, Any] = {
+    "get": {
+        "summary": "What came and was not taken, and why: the newest of it",
+        "responses": {"200": answer("What was refused", {"type": "object"})},
+    }
+}
 METRICS: dict[str, Any] = {
     "get": {
         "summary": "Counters and gauges, as Prometheus reads them",

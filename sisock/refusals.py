@@ -1,9 +1,21 @@
-"""Refusals: what came to a node and was not taken, counted by where it came from, with the newest reason of each."""
+"""Refusals: what came to a node and was not taken, counted by where it came from, with the newest reason of each.
+
+`GET /refused` tells the reasons to those who may read the node; `/healthz`, which asks nobody who they are, has counts alone.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sisock.doors import caller_of
+from sisock.errors import NotAuthorized
+from sisock.http import reply
+
+if TYPE_CHECKING:
+    from klein import Klein
 
 log = logging.getLogger(__name__)
 
@@ -39,3 +51,15 @@ class Refusals:
             log.warning(
                 "%s: something from %s is refused, and so will be others like it: %s", self._name, source, why[:MAX_REASON]
             )
+
+
+def add_refused(app: Klein, node: str, told: Callable[[], Mapping[str, Any]]) -> None:
+    """Adds `GET /refused` to a Klein application: what `told` answers, for those who may read the node."""
+
+    def tell(request: Any) -> bytes:
+        # Parts of what came stand in it.
+        if not caller_of(request).may("read", node):
+            raise NotAuthorized(f"this caller may not read the node {node!r}")
+        return reply(request, told())
+
+    app.route("/refused", methods=["GET"])(tell)

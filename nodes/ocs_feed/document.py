@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sisock.openapi import HEALTHZ, METRICS, document
+from sisock.openapi import HEALTHZ, METRICS, REFUSED, document
 
 DOCUMENT = document(
     "ocs_feed",
     "How the node that follows an observatory's feeds is. Its data are had from the node `data_feed`, as all others.",
-    {"/healthz": HEALTHZ, "/metrics": METRICS},
+    {"/healthz": HEALTHZ, "/metrics": METRICS, "/refused": REFUSED},
 )

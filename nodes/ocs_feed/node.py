@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.threads import blockingCallFromThread
 
 from sisock import DataNode, Field, Timeline
-from sisock.blocks import Block, concat, merge
+from sisock.blocks import Block, Column, concat, merge
 from sisock.errors import InvalidArgument
 from sisock.faces import Face
 from sisock.history import Described
@@ -23,7 +23,7 @@ from sisock.nodes.ocs_feed.feed import Observatory
 from sisock.nodes.ocs_feed.settings import OPTIONS, Settings
 from sisock.nodes.ocs_feed.source import Samples, read
 from sisock.openapi import offer
-from sisock.refusals import Refusals
+from sisock.refusals import Refusals, add_refused
 from sisock.retention import Retention
 from sisock.times import EARLIEST, LATEST
 
@@ -79,6 +79,7 @@ class OcsFeed(DataNode):
             found |= {name: Field(type=column.type, timeline=timeline) for name, column in last.columns.items()}
         # Events, which declare what is new, are taken in the reactor's thread.
         blockingCallFromThread(reactor, self._declare_known, found, timelines)
+        self._retention.apply(timelines)
 
     def _declare_known(self, found: Mapping[str, Field], timelines: Sequence[str]) -> None:
         new = {name: spec for name, spec in found.items() if name not in self.fields}
@@ -115,11 +116,12 @@ class OcsFeed(DataNode):
         metrics.gauge("channels", "Channels there are", lambda: len(self.fields))
         metrics.gauge("waiting", "Blocks that wait for the store", lambda: self.intake.waiting)
         add_routes(app, metrics, self._how)
+        add_refused(app, self.name, lambda: dict(self.refusals.newest))
         offer(app, DOCUMENT)
         return app
 
     def _how(self) -> Health:
-        more = {"url": self.settings.access.url, "events": self.events, "refused": dict(self.refusals.newest)}
+        more = {"url": self.settings.access.url, "events": self.events, "refused": self.refusals.total}
         return Health(self.trouble(), more)
 
     def take(self, topic: str, args: Sequence[Any]) -> None:
@@ -135,35 +137,42 @@ class OcsFeed(DataNode):
                 if isinstance(samples, InvalidArgument):
                     self._refuse(topic, str(samples))
                 elif len(samples.block):
-                    self._take_samples(topic, samples)
-        except InvalidArgument as error:
-            self._refuse(topic, str(error))
-
-    def _take_samples(self, topic: str, samples: Samples) -> None:
-        try:
-            self._take(topic, samples)
+                    self._take(topic, samples)
         except InvalidArgument as error:
             self._refuse(topic, str(error))
 
     def _take(self, topic: str, samples: Samples) -> None:
         new: dict[str, Field] = {}
+        columns: dict[str, Column] = {}
         for name, column in samples.block.columns.items():
-            known = self.fields.get(name)
-            if known is not None and known.timeline != samples.timeline:
-                raise InvalidArgument(f"channel {samples.channels[name]!r} is in the block {known.timeline} already")
-            if known is not None and known.type != column.type and not column.is_null:
-                raise InvalidArgument(f"channel {samples.channels[name]!r} held {known.type}s, and now {column.type}s")
+            known, channel = self.fields.get(name), samples.channels[name]
             # What has no value yet may become a text, too.
+            if known is None and column.is_null:
+                continue
+            wrong = self._wrong(known, samples.timeline, column, len(new))
+            if wrong is not None:
+                # The channels beside it are as good as ever.
+                self._refuse(topic, f"channel {channel!r} {wrong}")
+                continue
+            columns[name] = column
             if (known is None or known.description is None) and not column.is_null:
-                new[name] = Field(f"{samples.channels[name]} on {topic}", type=column.type, timeline=samples.timeline)
-        if len(self.fields) + len(new) > MAX_FIELDS:
-            raise InvalidArgument(f"there are {MAX_FIELDS} channels already; a new one is not taken")
+                new[name] = Field(f"{channel} on {topic}", type=column.type, timeline=samples.timeline)
         if new:
             self.declare(new, {samples.timeline: Timeline(lateness=LATENESS)})
-        columns = {name: column for name, column in samples.block.columns.items() if name in self.fields}
         if columns:
             known_only = Samples(samples.timeline, Block(samples.block.t, columns), samples.channels)
             self.intake.take(known_only, 16 * len(samples.block) * (1 + len(columns)))
+
+    def _wrong(self, known: Field | None, timeline: str, column: Column, new: int) -> str | None:
+        """Why a channel is not taken, if so, in a block that has so many new ones before it."""
+        if known is None:
+            full = len(self.fields) + new >= MAX_FIELDS
+            return f"is new, and there are {MAX_FIELDS} channels already" if full else None
+        if known.timeline != timeline:
+            return f"is in the block {known.timeline} already"
+        if known.type != column.type and not column.is_null:
+            return f"held {known.type}s, and now {column.type}s"
+        return None
 
     def _refuse(self, topic: str, why: str) -> None:
         self.refusals.say(topic, why)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sisock.blocks import Block
+from sisock.blocks import Block, Column
 from sisock.errors import InvalidArgument, SetupError, shown
 from sisock.uris import check_field_name
 
@@ -77,7 +77,7 @@ class Samples:
 
 
 def read(topic: str, event: Any, plain: bool = False) -> Iterator[Samples | InvalidArgument]:
-    """What an event holds, block by block; what is wrong with a block comes in its place, so that the others are kept.
+    """What an event holds, block by block; what is wrong with a block or a channel comes before it, and all else is kept.
 
     Fields are named `<target>.<feed>.<channel>`, or `<channel>` alone where they are `plain`. InvalidArgument is raised for
     an event that is none at all.
@@ -92,12 +92,12 @@ def read(topic: str, event: Any, plain: bool = False) -> Iterator[Samples | Inva
         raise InvalidArgument(f"its agent_address is {shown(told.get('agent_address'))}, not observatory.{target}")
     for key, block in message.items():
         try:
-            yield _samples(f"{target}.{feed}", str(key), block, plain)
+            yield from _samples(f"{target}.{feed}", str(key), block, plain)
         except InvalidArgument as error:
             yield InvalidArgument(f"block {str(key)!r:.100}: {error}")
 
 
-def _samples(feed: str, key: str, block: Any, plain: bool) -> Samples:
+def _samples(feed: str, key: str, block: Any, plain: bool) -> Iterator[Samples | InvalidArgument]:
     if not isinstance(block, Mapping):
         raise InvalidArgument(f"a block is an object, not {shown(block)}")
     data, times, name = block.get("data"), block.get("timestamps"), block.get("block_name", key)
@@ -105,15 +105,27 @@ def _samples(feed: str, key: str, block: Any, plain: bool) -> Samples:
         raise InvalidArgument("a block has block_name, data {channel: [values]} and timestamps [seconds]")
     timeline = check_field_name(f"observatory.{feed}.{name}", "timeline")
     channels: dict[str, str] = {}
-    values: dict[str, Any] = {}
-    for channel, column in data.items():
-        if not isinstance(channel, str) or not channel or not isinstance(column, (list, tuple)):
-            raise InvalidArgument(f"channel {shown(channel)} is not a list of values")
-        field = field_name(channel) if plain else f"{feed}.{field_name(channel)}"
-        if field in channels:
-            raise InvalidArgument(f"the channels {channels[field]!r} and {channel!r} have one name: {field}")
-        channels[field], values[field] = channel, column
-    return Samples(timeline, Block.of(times, values), channels)
+    columns: dict[str, Column] = {}
+    for channel, values in data.items():
+        try:
+            field, column = _column(feed, channel, values, len(times), plain)
+            if field in channels:
+                raise InvalidArgument(f"the channels {channels[field]!r} and {channel!r} have one name: {field}")
+        except InvalidArgument as error:
+            yield InvalidArgument(f"block {key!r:.100}: {error}")
+        else:
+            channels[field], columns[field] = channel, column
+    if columns:
+        yield Samples(timeline, Block.of(times, columns), channels)
+
+
+def _column(feed: str, channel: Any, values: Any, rows: int, plain: bool) -> tuple[str, Column]:
+    if not isinstance(channel, str) or not channel or not isinstance(values, (list, tuple)):
+        raise InvalidArgument(f"channel {shown(channel)} is not a list of values")
+    field = check_field_name(field_name(channel) if plain else f"{feed}.{field_name(channel)}")
+    if len(values) != rows:
+        raise InvalidArgument(f"channel {channel!r:.100} has {len(values)} values for {rows} times")
+    return field, Column.of(values, field)
 
 
 def field_name(channel: str) -> str:

@@ -91,7 +91,6 @@ def test_what_is_no_event_is_named(wrong):
         {"block_name": "b", "data": {"a": [1]}, "timestamps": [float("nan")]},
         {"block_name": "b", "data": {"a": [{}]}, "timestamps": [1]},
         {"block_name": "b", "data": {"a": [1, "x"]}, "timestamps": [1, 2]},
-        {"block_name": "b", "data": {"a b": [1], "A_B": [1]}, "timestamps": [1]},
         {"block_name": 1, "data": {"a": [1]}, "timestamps": [1]},
         {"block_name": "b\n", "data": {"a": [1]}, "timestamps": [1]},
         {"block_name": "b", "data": {"": [1]}, "timestamps": [1]},
@@ -105,6 +104,32 @@ def test_a_block_that_is_wrong_is_named_and_the_others_are_kept(block):
     assert isinstance(refused, InvalidArgument)
     assert "wrong" in str(refused)
     assert len(kept.block) == 1
+
+
+def test_a_channel_that_is_wrong_is_named_and_those_beside_it_are_kept():
+    wrong, short, twice, kept = read(TOPIC, event(air={"a": [1, 2], "b": [{}, 1], "c": [1], "A": [3, 4], "d": ["x", None]}))
+    for one, channel in ((wrong, ".b"), (short, "'c'"), (twice, "'A'")):
+        assert isinstance(one, InvalidArgument)
+        assert channel in str(one)
+    assert {name: column.to_list() for name, column in kept.block.columns.items()} == {
+        "dome.air.a": [1.0, 2.0],
+        "dome.air.d": ["x", None],
+    }
+
+
+def test_a_channel_that_changes_its_type_or_block_is_refused_and_those_beside_it_are_kept(monkeypatch):
+    monkeypatch.setattr("sisock.nodes.ocs_feed.node.MAX_FIELDS", 3)
+    node = OcsFeed(Settings.read({"SISOCK_OCS_FEED_URL": "ws://localhost:1/ws"}))
+    node.take(TOPIC, (event(air={"a": [1.0], "b": [2.0], "later": [None]}),))
+    node.take(TOPIC, (event(air={"a": [1.5], "b": ["OVERLOAD"], "later": ["x"], "beyond": [1]}),))
+    node.take(TOPIC, (event(other={"a": [9.0]}, air={"b": [{}], "a": [1.75]}),))
+    assert node.refusals.counts == {TOPIC: 4}
+    taken = [{name: column.to_list() for name, column in one.block.columns.items()} for one, _ in node.intake._waiting]
+    assert taken == [
+        {"dome.air.a": [1.0], "dome.air.b": [2.0]},
+        {"dome.air.a": [1.5], "dome.air.later": ["x"]},
+        {"dome.air.a": [1.75]},
+    ]
 
 
 def test_feeds_are_named_or_meant_by_a_pattern():
@@ -160,7 +185,9 @@ async def test_channels_of_many_feeds_are_followed_and_what_is_malformed_is_coun
         await until(lambda: not node.intake.waiting)
         said = await deferToThread(lambda: urllib.request.urlopen(node.face.address + "/healthz", timeout=10).read())
         assert json.loads(said)["status"] == "ok"
-        assert json.loads(said)["refused"].keys() == {TOPIC}
+        assert json.loads(said)["refused"] == 4
+        said = await deferToThread(lambda: urllib.request.urlopen(node.face.address + "/refused", timeout=10).read())
+        assert json.loads(said).keys() == {TOPIC}
         said = await deferToThread(lambda: urllib.request.urlopen(node.face.address + "/metrics", timeout=10).read().decode())
         assert f'sisock_ocs_feed_refused_total{{topic="{TOPIC}"}} 4.0' in said
         assert "sisock_ocs_feed_connected 1.0" in said
@@ -207,6 +234,8 @@ async def test_it_comes_back_when_the_connection_was_lost_and_what_was_is_there_
         await until(lambda: node.events > before + 2, 20)
         assert not node.observatory.trouble
         await service.stop()
+        # It is not waited for beyond some seconds.
+        await until(lambda: not node.intake._thread.is_alive(), 30)
         await link.stop()
         channels = ["cryo.temps.channel_00_t", "cryo.temps.heater_on"]
         kept = len(node.history.read("observatory.cryo.temps.cold", channels, 0, 2**60)[0])
