@@ -53,6 +53,11 @@ class Redis:
         """A plain client."""
         return redis.Redis.from_url(self.url)
 
+    @property
+    def pid(self):
+        """The process."""
+        return self._process.pid
+
     def kill(self):
         self._process.kill()
         self._process.wait()

@@ -11,7 +11,6 @@ import csv
 import shlex
 import sys
 from pathlib import Path
-from urllib.parse import quote
 
 from sisock.errors import InvalidArgument
 from sisock.nodes.telemetry.source import Robot, parse
@@ -22,9 +21,9 @@ ROWS = 1000
 class File:
     """The rows of one robot, on their way to its file."""
 
-    def __init__(self, folder, name):
+    def __init__(self, path, name):
         self.robot = Robot(name)
-        self.path = folder / f"{quote(name, safe='')}.csv"
+        self.path = path
         self._rows = []
         with self.path.open("w", newline="") as file:
             csv.writer(file).writerow(["t", *(f"{name}.{field}" for field in ("x", "y", "odometer", "speed"))])
@@ -55,7 +54,8 @@ def main(dump, folder):
             except (InvalidArgument, KeyError) as error:
                 sys.exit(f"{dump}, row {number}: {error}")
             if event.robot not in files:
-                files[event.robot] = File(folder, event.robot)
+                # By its number: a name may hold what no file's may, and be longer.
+                files[event.robot] = File(folder / f"robot-{len(files) + 1}.csv", event.robot)
             files[event.robot].take(event)
     for name, one in files.items():
         one.write()

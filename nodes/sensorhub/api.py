@@ -44,6 +44,9 @@ class Hub(Protocol):
     def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> Future[None]:
         """Takes readings; the Future is done when they are durable."""
 
+    def check(self, reading: Reading) -> None:
+        """Raises TooManySensors for a reading of a new sensor beyond all bounds."""
+
     def current(self, sensor: str) -> Reading | None:
         """The newest reading of a sensor by time. May read the store."""
 
@@ -58,9 +61,11 @@ def add_routes(app: Klein, hub: Hub) -> None:
         return _text(request, 200, WORKS)
 
     async def add(request: Any) -> bytes:
+        _may_send(request, hub)
         body = request.content.read()
         try:
             reading = parse(body)
+            hub.check(reading)
         except Malformed as error:
             hub.refused.note("http", error, body)
             raise
@@ -97,6 +102,13 @@ def _page(sensor: str, page: list[tuple[int, int, float]]) -> bytes:
 def _may_read(request: Any, hub: Hub) -> None:
     if not caller_of(request).may("read", hub.name):
         raise NotAuthorized(f"this caller may not read the node {hub.name!r}")
+
+
+def _may_send(request: Any, hub: Hub) -> None:
+    caller = caller_of(request)
+    # Who has no token comes from a network that is named, as old senders do.
+    if caller.has_token and not caller.may("send", hub.name):
+        raise NotAuthorized(f"this caller may not send to the node {hub.name!r}")
 
 
 def _text(request: Any, status: int, body: bytes) -> bytes:

@@ -95,4 +95,7 @@ def _store(environ: Mapping[str, str]) -> str | None:
 
 
 def _with_port(host: str, port: int) -> str:
+    if host.count(":") > 1 and "]" not in host:
+        # An address of IPv6, in which no colon is the port's.
+        host = f"[{host}]"
     return host if host.rpartition("]")[2].rpartition(":")[1] else f"{host}:{port}"

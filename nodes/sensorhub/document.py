@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sisock.openapi import HEALTHZ, METRICS, answer, document
+from sisock.openapi import HEALTHZ, METRICS, REFUSED, answer, document
 
 _NUMBER = {"type": "number"}
 _STAMP = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", "description": "In UTC"}
@@ -71,6 +71,7 @@ DOCUMENT = document(
         "/sensordata/{sensor}": _get("All raw readings of a sensor, and the number 200", _ALL, parameters=[_SENSOR]),
         "/healthz": HEALTHZ,
         "/metrics": METRICS,
+        "/refused": REFUSED,
     },
     _SCHEMAS,
 )

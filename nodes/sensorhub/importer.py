@@ -36,8 +36,15 @@ COLUMNS = ("id", "sensor", "value", "timestamp")
 def bring(path: Path, address: str, writer: Writer, told: Any = lambda _: None) -> tuple[int, list[str]]:
     """Imports a file into a store; how many readings came, and what was wrong with the lines that were none.
 
-    `told` hears how many came so far. SetupError where the node is running, or the file has other columns.
+    `told` hears how many came so far. SetupError where the node is running, or the file is no CSV or has other columns.
     """
+    try:
+        return _bring(path, address, writer, told)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise SetupError(f"{path} is no CSV in UTF-8: {error}. What came before may be there; import it again.") from None
+
+
+def _bring(path: Path, address: str, writer: Writer, told: Any) -> tuple[int, list[str]]:
     wrong: list[str] = []
     with Store.open(address, tables=SensorHub.tables) as store, path.open(newline="", encoding="utf-8") as file:
         history = take(store, SensorHub.name, writer, lambda: None)

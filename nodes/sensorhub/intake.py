@@ -6,10 +6,9 @@ value. While the store does not take them they wait, up to a bound, and are trie
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -17,22 +16,30 @@ import numpy as np
 
 from sisock.beside import TableRows
 from sisock.blocks import Block, Column
-from sisock.errors import Busy, LostLease, SisockError
-from sisock.nodes.sensorhub.source import Reading
+from sisock.errors import Busy, SisockError
+from sisock.intake import KEEPING, RETRY, Storing
+from sisock.nodes.sensorhub.source import Malformed, Reading
 from sisock.times import MICROS, now
 
-log = logging.getLogger(__name__)
-
-# Seconds between two tries to store what the store would not take, and until a commit counts as failed.
-RETRY = 1.0
-KEEPING = 60.0
 # Readings that may wait for the store; then senders have to wait, too.
 MAX_WAITING = 50_000
 # Readings that are stored together.
 MAX_TOGETHER = 20_000
+# Beyond so many, somebody sends names that are none.
+MAX_SENSORS = 10_000
 
 # A reading with its id and where it came from, by which one that comes twice is known.
 Row = tuple[Reading, int, str]
+
+
+class TooManySensors(Malformed):
+    """There are as many sensors already as there may be; a reading of a new one is not taken."""
+
+    uri = "sisock.error.too_many_sensors"
+    status = 413
+
+    def __init__(self) -> None:
+        super().__init__("too many sensors", f"there are {MAX_SENSORS} sensors already; a new one is not taken")
 
 
 class Keeper(Protocol):
@@ -57,7 +64,7 @@ class Intake:
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
-        self.problem: str | None = None
+        self._storing: Storing[list[Row]] = Storing("sensorhub", self._keep)
         self.stored = 0
         self._waiting: deque[tuple[list[Row], Future[None]]] = deque()
         self._count = 0
@@ -65,21 +72,41 @@ class Intake:
         self._last_id = 0
         self._ends = False
         self._over: SisockError | None = None
+        # Those that have reported, and of them those of which a row is stored.
+        self._sensors: set[str] = set()
         self._known: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="sensorhub-intake", daemon=True)
 
-    def start(self, last_id: int) -> None:
-        """Begins to store; ids go on behind `last_id`."""
-        self._last_id = last_id
+    def start(self) -> None:
+        """Begins to store."""
         self._thread.start()
+
+    def go_on(self, last_id: int, sensors: Iterable[str]) -> None:
+        """Goes on where the history ends: ids behind `last_id`, and these sensors are there already."""
+        with self._changed:
+            self._last_id = max(self._last_id, last_id)
+            self._sensors.update(sensors)
+
+    def check(self, reading: Reading) -> None:
+        """Raises TooManySensors for a reading of a new sensor beyond all bounds."""
+        with self._changed:
+            if reading.sensor not in self._sensors and len(self._sensors) >= MAX_SENSORS:
+                raise TooManySensors
+            self._sensors.add(reading.sensor)
 
     def stop(self) -> None:
         """Stores what waits, as long as the store takes it, and ends."""
+        self._storing.end()
         with self._changed:
             self._ends = True
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(KEEPING)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the store does not take what comes, while that is so."""
+        return self._storing.problem
 
     @property
     def waiting(self) -> int:
@@ -98,6 +125,8 @@ class Intake:
                 self._changed.wait(RETRY)
             if self._over is not None:
                 raise self._over
+            if self._ends:
+                raise Busy("the node ends; send again in a moment")
             # The time of arrival, raised so that each has its own: it needs no database that counts.
             first = max(self._last_id + 1, round(now() * MICROS))
             rows = [(reading, number, origin or f"id:{number}") for number, (reading, origin) in enumerate(readings, first)]
@@ -124,7 +153,11 @@ class Intake:
             for rows, _ in together:
                 for row in rows:
                     by_sensor.setdefault(row[0].sensor, []).append(row)
-            over = self._store(by_sensor)
+            over = self._storing.store(by_sensor)
+            if over is None:
+                self._known.update(by_sensor)
+                self.stored += count
+                self._keeper.kept({sensor: newest_of(rows) for sensor, rows in by_sensor.items()})
             with self._changed:
                 self._count -= count
                 self._changed.notify_all()
@@ -137,42 +170,12 @@ class Intake:
                 self._end(over)
                 return
 
-    def _store(self, by_sensor: dict[str, list[Row]]) -> SisockError | None:
-        """Stores rows, trying again what is refused; why they cannot be stored any more, if so."""
-        newest = {sensor: newest_of(rows) for sensor, rows in by_sensor.items()}
-        left = by_sensor
-        while left:
-            futures: list[tuple[str, Future[Any]]] = []
-            again: dict[str, list[Row]] = {}
-            problem: str | None = None
-            for sensor, rows in left.items():
-                try:
-                    if sensor not in self._known:
-                        self._keeper.meet(sensor)
-                    kept = self._keeper.keep(
-                        sensor, block_of(sensor, rows), beside(self._keeper.name, sensor, rows, new=sensor not in self._known)
-                    )
-                    futures.append((sensor, kept))
-                except SisockError as error:
-                    again[sensor], problem = rows, self._refused(error)
-            for sensor, future in futures:
-                try:
-                    future.result(KEEPING)
-                    self._known.add(sensor)
-                    self.stored += len(left[sensor])
-                except LostLease as error:
-                    # Another start of this node writes now; senders come to it.
-                    return error
-                except (SisockError, TimeoutError) as error:
-                    again[sensor], problem = left[sensor], self._refused(error)
-            self.problem, left = problem, again
-            if left:
-                with self._changed:
-                    if self._ends:
-                        return Busy(f"the node ends and the store takes nothing: {problem}")
-                    self._changed.wait(RETRY)
-        self._keeper.kept(newest)
-        return None
+    def _keep(self, sensor: str, rows: list[Row], correct: bool) -> Future[Any]:
+        """Keeps rows of a sensor; always as corrections, as readings come in any order."""
+        new = sensor not in self._known
+        if new:
+            self._keeper.meet(sensor)
+        return self._keeper.keep(sensor, block_of(sensor, rows), beside(self._keeper.name, sensor, rows, new=new))
 
     def _end(self, why: SisockError) -> None:
         with self._changed:
@@ -181,11 +184,6 @@ class Intake:
             self._changed.notify_all()
         for _, done in left:
             done.set_exception(why)
-
-    @staticmethod
-    def _refused(error: BaseException) -> str:
-        log.warning("sensorhub waits for the store: %s", error)
-        return f"{type(error).__name__}: {error}"
 
 
 def newest_of(rows: Sequence[Row]) -> Row:

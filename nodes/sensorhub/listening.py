@@ -26,12 +26,18 @@ TOGETHER = 1000
 PATIENCE = 0.5
 RETRY, LONGEST = 0.2, 5.0
 CONNECT_SECONDS = 5.0
+# Seconds of silence after which a channel's connection is pinged, each PATIENCE; and so many may stay unanswered.
+PING_AFTER = 5.0
+UNANSWERED = 10
 # Milliseconds after which another consumer's entry is taken over as a dead one's.
 IDLE = 30_000
 
 
 class Taker(Protocol):
     """Who takes readings: the intake."""
+
+    def check(self, reading: Reading) -> None:
+        """Raises Malformed for one that may not be taken."""
 
     def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> Future[None]:
         """Takes readings, each with where it came from."""
@@ -70,7 +76,7 @@ class Listener:
                     socket_connect_timeout=CONNECT_SECONDS,
                     socket_timeout=CONNECT_SECONDS,
                     socket_keepalive=True,
-                    health_check_interval=5,
+                    health_check_interval=PING_AFTER,
                 )
                 with client:
                     self.begin(client)
@@ -101,7 +107,9 @@ class Listener:
     def read(self, message: bytes) -> Reading | None:
         """The reading of a message; None for what is noted as refused."""
         try:
-            return parse(message)
+            reading = parse(message)
+            self._taker.check(reading)
+            return reading
         except Malformed as error:
             self._refused.note(self.way, error, message)
             return None
@@ -119,13 +127,21 @@ class Channel(Listener):
 
     def begin(self, client: Any) -> None:
         """Subscribes."""
-        self._subscribed = client.pubsub(ignore_subscribe_messages=True)
+        import redis
+
+        self._subscribed = client.pubsub()
         self._subscribed.subscribe(self._channel)
         # Redis answers when it has subscribed: what is published from now on is heard.
-        self._subscribed.get_message(timeout=CONNECT_SECONDS)
+        if self._subscribed.parse_response(block=False, timeout=CONNECT_SECONDS) is None:
+            raise redis.ConnectionError("Redis does not answer")
 
     def listen(self, client: Any) -> None:
         """Takes what was published."""
+        import redis
+
+        if self._subscribed.health_check_response_counter > UNANSWERED:
+            # The connection stays open, though there may be no machine at its other end any more.
+            raise redis.ConnectionError("Redis does not answer any more")
         # What get_message makes a dict of: [kind, channel, data].
         response = self._subscribed.parse_response(block=False, timeout=PATIENCE)
         found: list[tuple[Reading, str | None]] = []
@@ -197,7 +213,9 @@ class Stream(Listener):
         with suppress(KeyError, ValueError):
             told["value"] = float(told["value"])
         try:
-            return reading_of(told)
+            reading = reading_of(told)
+            self._taker.check(reading)
+            return reading
         except Malformed as error:
             self._refused.note(self.way, error, repr(told))
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 from sisock import DataNode, Field, Timeline
 from sisock.beside import TableRows, Tables
 from sisock.blocks import Block
-from sisock.errors import SetupError, StoreAway
+from sisock.errors import SetupError
 from sisock.faces import Face
 from sisock.history import HasTables
 from sisock.home import Home
 from sisock.http import application
+from sisock.learning import Learning
 from sisock.metrics import Health, Metrics
 from sisock.metrics import add_routes as add_health
 from sisock.nodes.sensorhub.api import add_routes
@@ -26,6 +27,7 @@ from sisock.nodes.sensorhub.listening import Channel, Listener, Stream
 from sisock.nodes.sensorhub.refused import Refused
 from sisock.nodes.sensorhub.source import Reading
 from sisock.openapi import offer
+from sisock.refusals import add_refused
 
 PORT = 5005
 # Raw readings that are read together.
@@ -53,8 +55,10 @@ class SensorHub(DataNode):
         self.listeners: list[Listener] = []
         self._current: dict[str, Row] = {}
         self._lock = threading.Lock()
+        self._declaring = threading.Lock()
         # Whether the present values that were stored before this start are known.
         self._knows = False
+        self._learning = Learning(self.name, self._take_up)
 
     def start(self) -> None:
         """Takes up where the history ends, and listens."""
@@ -63,15 +67,9 @@ class SensorHub(DataNode):
 
         if not isinstance(self.history, HasTables):
             raise SetupError("the sensor hub keeps tables, so it needs a store: start it by `sisock run sensorhub`")
-        last = 0
-        try:
-            for sensor in self.history.timelines():
-                self.meet(sensor)
-            last = self._learn()
-        except StoreAway:
-            # Rows go to the outbox meanwhile; ids are times, so that they go on whatever was given before.
-            pass
-        self.intake.start(last)
+        # With the database away rows go to the outbox; ids are times, so that they go on whatever was given before.
+        self._learning.start()
+        self.intake.start()
         url, refused = self.config.redis, self.refused
         if self.config.channel:
             self.listeners.append(Channel(url, self.config.channel, self.intake, refused))
@@ -82,11 +80,19 @@ class SensorHub(DataNode):
             listener.start()
         blockingCallFromThread(reactor, self.face.listen, self.application())
 
+    def _take_up(self) -> None:
+        """Learns of the history which sensors there are, their present values, and the newest id."""
+        sensors = self.history.timelines()
+        last = self._learn()
+        self._meet(sensors)
+        self.intake.go_on(last, sensors)
+
     def stop(self) -> None:
         """Listens no more, and stores what was taken."""
         from twisted.internet import reactor
         from twisted.internet.threads import blockingCallFromThread
 
+        self._learning.stop()
         for listener in self.listeners:
             listener.stop()
         self.intake.stop()
@@ -97,6 +103,7 @@ class SensorHub(DataNode):
         app = application()
         add_routes(app, self)
         add_health(app, self._metrics(), self._how)
+        add_refused(app, self.name, self.refused.told)
         offer(app, DOCUMENT)
         return app
 
@@ -104,10 +111,18 @@ class SensorHub(DataNode):
 
     def meet(self, sensor: str) -> None:
         """Declares the field of a sensor."""
-        if sensor not in self.fields:
-            known = self.config.sensors.get(sensor, Sensor())
-            spec = Field(known.description, known.units, timeline=sensor, labels={"sensor": sensor})
-            self.declare({sensor: spec}, {sensor: Timeline()})
+        self._meet([sensor])
+
+    def _meet(self, sensors: Iterable[str]) -> None:
+        found: dict[str, Field] = {}
+        # What was learned late is declared in a thread of its own.
+        with self._declaring:
+            for sensor in sensors:
+                if sensor not in self.fields:
+                    known = self.config.sensors.get(sensor, Sensor())
+                    found[sensor] = Field(known.description, known.units, timeline=sensor, labels={"sensor": sensor})
+            if found:
+                self.declare(found, {sensor: Timeline() for sensor in found})
 
     def keep(self, sensor: str, block: Block, beside: Sequence[TableRows]) -> Future[Any]:
         """Keeps rows of a sensor, whenever they are of, and the raw readings beside them."""
@@ -129,6 +144,10 @@ class SensorHub(DataNode):
     def take(self, readings: Sequence[tuple[Reading, str | None]], *, wait: bool = False) -> Future[None]:
         """Takes readings; the Future is done when they are durable."""
         return self.intake.take(readings, wait=wait)
+
+    def check(self, reading: Reading) -> None:
+        """Raises TooManySensors for a reading of a new sensor beyond all bounds."""
+        self.intake.check(reading)
 
     def current(self, sensor: str) -> Reading | None:
         """The newest reading of a sensor by time, of what is durable; StoreAway where the store is away since the start."""
@@ -175,7 +194,7 @@ class SensorHub(DataNode):
         return "; ".join(away) or None
 
     def _how(self) -> Health:
-        told: dict[str, Any] = {"heard": {one.way: one.heard for one in self.listeners}, **self.refused.told()}
+        told: dict[str, Any] = {"heard": {one.way: one.heard for one in self.listeners}, "refused": self.refused.counts}
         away = {one.way: one.away for one in self.listeners if one.away is not None}
         told |= {"stored": self.intake.stored, "waiting": self.intake.waiting} | ({"away": away} if away else {})
         return Health(self.trouble(), told)
@@ -184,6 +203,6 @@ class SensorHub(DataNode):
         metrics = Metrics(self.name)
         metrics.counter("heard", "Messages that came", lambda: {one.way: one.heard for one in self.listeners}, label="way")
         metrics.counter("stored", "Readings that are durable", lambda: self.intake.stored)
-        metrics.counter("refused", "Messages that were no readings", lambda: self.refused.told()["refused"], label="reason")
+        metrics.counter("refused", "Messages that were no readings", lambda: self.refused.counts, label="reason")
         metrics.gauge("waiting", "Readings that wait for the store", lambda: self.intake.waiting)
         return metrics

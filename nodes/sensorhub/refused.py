@@ -34,6 +34,12 @@ class Refused:
         with self._lock:
             return sum(self._counts.values())
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there were, by reason."""
+        with self._lock:
+            return dict(self._counts)
+
     def told(self) -> dict[str, Any]:
         """Counts by reason, and the newest, oldest first."""
         with self._lock:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.threads import deferToThread
 
 from sisock.blocks import Block
-from sisock.errors import InvalidArgument, SisockError
+from sisock.doors import caller_of
+from sisock.errors import InvalidArgument, NotAuthorized, SisockError, StoreAway
 from sisock.http import reply, to_json
 from sisock.nodes.telemetry.source import MAX_TIMESTAMP, Robot
 from sisock.streamed import reply_pages
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 PAGE = 5_000
 # Stands for a / in a segment of a path: no name has it.
 SLASH = "\x1f"
+
+UNLEARNED = "does not know yet how far robots have come, as the store is away"
 
 
 class UnknownRobot(SisockError, LookupError):
@@ -36,6 +39,14 @@ class Reports(Protocol):
 
     robots: dict[str, Robot]
 
+    @property
+    def learned(self) -> bool:
+        """Whether it is known which robots there are."""
+
+    @property
+    def name(self) -> Any:
+        """What it is called."""
+
     def events(self, robot: str, start: int | None, end: int | None, rows: int) -> Iterator[Block]:
         """A robot's events in [start, end], both in milliseconds and included, as blocks of x and y."""
 
@@ -47,9 +58,11 @@ def add_routes(app: Klein, reports: Reports) -> None:
     """Adds the API's routes to a Klein application."""
 
     def robots(request: Any) -> bytes:
+        _may_read(request, reports)
         return reply(request, [_robot(robot) for robot in tuple(reports.robots.values()) if robot.timestamp is not None])
 
     def one(request: Any, name: str) -> bytes:
+        _may_read(request, reports)
         name = name.replace(SLASH, "/")
         robot = reports.robots.get(name)
         if robot is None or robot.timestamp is None:
@@ -57,12 +70,14 @@ def add_routes(app: Klein, reports: Reports) -> None:
         return reply(request, _robot(robot))
 
     async def events(request: Any, name: str) -> bytes:
+        _may_read(request, reports)
         name, (start, end) = name.replace(SLASH, "/"), _window(request)
         pages = reports.events(name, start, end, PAGE) if name in reports.robots else iter(())
         # Page by page, so that a year of events needs no memory.
         return await reply_pages(request, pages, partial(_page, name))
 
     async def odometer(request: Any, name: str) -> bytes:
+        _may_read(request, reports)
         name, (start, end) = name.replace(SLASH, "/"), _window(request)
         robot = reports.robots.get(name)
         if robot is None:
@@ -77,6 +92,15 @@ def add_routes(app: Klein, reports: Reports) -> None:
     app.route("/api/robots/<string:name>", methods=["GET"])(one)
     app.route("/api/robots/<string:name>/events", methods=["GET"])(events)
     app.route("/api/robots/<string:name>/odometer", methods=["GET"])(odometer)
+
+
+def _may_read(request: Any, reports: Reports) -> None:
+    """Raises NotAuthorized for who may not read, and StoreAway while there is nothing to read."""
+    # Here, and not by the path: there are many ways to write one, as %61pi.
+    if not caller_of(request).may("read", reports.name):
+        raise NotAuthorized(f"this caller may not read the node {reports.name!r}")
+    if not reports.learned:
+        raise StoreAway(f"the telemetry {UNLEARNED}")
 
 
 def _page(robot: str, block: Block) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sisock.nodes.telemetry.source import MAX_TIMESTAMP
-from sisock.openapi import HEALTHZ, METRICS, answer, document
+from sisock.openapi import HEALTHZ, METRICS, REFUSED, answer, document
 
 _DESCRIPTION = (
     "Where robots are, and how far they have come. Robots report over the WebSocket /upstream: a text frame "
@@ -78,6 +78,7 @@ DOCUMENT = document(
         "/api/robots/{robot}/odometer": _get("The way it has come", _ref("Odometer"), [_NAME, *_WINDOW]),
         "/healthz": HEALTHZ,
         "/metrics": METRICS,
+        "/refused": REFUSED,
     },
     _SCHEMAS,
 )

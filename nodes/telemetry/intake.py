@@ -12,16 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from sisock.blocks import Block, Column
-from sisock.errors import LostLease, SisockError
+from sisock.errors import TooMuch
+from sisock.intake import KEEPING, Storing
 from sisock.nodes.telemetry.source import Event, Robot
 
 log = logging.getLogger(__name__)
 
-# Seconds between two tries to store what the store would not take, and until a commit counts as failed.
-RETRY = 1.0
-KEEPING = 60.0
 # Events that may wait for the store; then senders have to wait, too.
 MAX_WAITING = 50_000
+# Beyond so many, somebody sends names that are none.
+MAX_ROBOTS = 10_000
 
 COLUMNS = ("x", "y", "odometer", "speed")
 
@@ -35,8 +35,8 @@ class Keeper(Protocol):
     def meet(self, robot: str) -> None:
         """Makes a robot known before its first row."""
 
-    def keep(self, robot: str, block: Block) -> Future[Any]:
-        """Keeps rows of a robot; the Future is done after the commit."""
+    def keep(self, robot: str, block: Block, correct: bool) -> Future[Any]:
+        """Keeps rows of a robot; the Future is done after the commit. With `correct`, some may be there already."""
 
 
 @dataclass
@@ -62,10 +62,10 @@ class Intake:
 
     def __init__(self, keeper: Keeper, robots: dict[str, Robot], answered: Callable[[list[Answer]], None]) -> None:
         self.robots = robots
-        self.problem: str | None = None
         # Events that are durable, and those that did not come after their robot's last.
         self.stored = self.dropped = 0
         self._keeper, self._answered = keeper, answered
+        self._storing: Storing[Block] = Storing("telemetry", keeper.keep)
         self._waiting: dict[str, _Rows] = {}
         self._answers: list[Answer] = []
         self._count = 0
@@ -79,10 +79,16 @@ class Intake:
 
     def stop(self) -> None:
         """Stores what waits, as long as the store takes it, and ends."""
+        self._storing.end()
         with self._changed:
             self._ends = True
             self._changed.notify()
         self._thread.join(KEEPING)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the store does not take what comes, while that is so."""
+        return self._storing.problem
 
     @property
     def full(self) -> bool:
@@ -95,9 +101,14 @@ class Intake:
         return self._count
 
     def take(self, event: Event, answer: Answer) -> None:
-        """Takes an event; `answer` is handed on after its commit. One that does not come after its robot's last is dropped."""
+        """Takes an event; `answer` is handed on after its commit, from another turn of the reactor.
+
+        One that does not come after its robot's last is dropped. TooMuch for a new robot beyond all bounds.
+        """
         robot = self.robots.get(event.robot)
         if robot is None:
+            if len(self.robots) >= MAX_ROBOTS:
+                raise TooMuch(f"there are {MAX_ROBOTS} robots already; a new one is not taken")
             self._keeper.meet(event.robot)
             robot = self.robots[event.robot] = Robot(event.robot)
         moved = robot.move(event)
@@ -123,42 +134,14 @@ class Intake:
                 waiting, self._waiting = self._waiting, {}
                 answers, self._answers = self._answers, []
                 count = self._count
-            if not self._store({robot: rows.block(robot) for robot, rows in waiting.items()}):
+            if self._storing.store({robot: rows.block(robot) for robot, rows in waiting.items()}) is not None:
                 return
             self.stored += sum(len(rows.t) for rows in waiting.values())
             with self._changed:
                 self._count -= count
-            # After that, so that who waits for room finds it.
-            self._answered(answers)
-
-    def _store(self, blocks: dict[str, Block]) -> bool:
-        """Stores blocks, trying again what is refused; False if they cannot be stored any more."""
-        while blocks:
-            futures: list[tuple[str, Future[Any]]] = []
-            left: dict[str, Block] = {}
-            problem: str | None = None
-            for robot, block in blocks.items():
-                try:
-                    futures.append((robot, self._keeper.keep(robot, block)))
-                except SisockError as error:
-                    left[robot], problem = block, self._refused(error)
-            for robot, future in futures:
-                try:
-                    future.result(KEEPING)
-                except LostLease:
-                    # Another start of this node writes now; its senders come to it.
-                    return False
-                except (SisockError, TimeoutError) as error:
-                    left[robot], problem = blocks[robot], self._refused(error)
-            self.problem, blocks = problem, left
-            if blocks:
-                with self._changed:
-                    if self._ends:
-                        return False
-                    self._changed.wait(RETRY)
-        return True
-
-    @staticmethod
-    def _refused(error: BaseException) -> str:
-        log.warning("telemetry waits for the store: %s", error)
-        return f"{type(error).__name__}: {error}"
+            try:
+                # After that, so that who waits for room finds it.
+                self._answered(answers)
+            except Exception:
+                # The next ones are to be stored all the same.
+                log.exception("telemetry: what is stored could not be told")

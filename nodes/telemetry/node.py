@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
 from sisock import DataNode, Field, Timeline
 from sisock.blocks import Block
+from sisock.learning import Learning
+from sisock.nodes.telemetry.api import UNLEARNED
 from sisock.nodes.telemetry.faces import Faces
 from sisock.nodes.telemetry.intake import COLUMNS, Answer, Intake
 from sisock.nodes.telemetry.source import MAX_TIMESTAMP, Robot
@@ -38,26 +40,41 @@ class Telemetry(DataNode):
         self.robots: dict[str, Robot] = {}
         self.intake = Intake(self, self.robots, self._answered)
         self.faces = Faces(self)
+        self._learning = Learning(self.name, self._take_up)
 
     def start(self) -> None:
         """Takes up where the history ends, and listens."""
         from twisted.internet import reactor
         from twisted.internet.threads import blockingCallFromThread
 
-        for robot in self.history.timelines():
-            self.meet(robot)
+        self._learning.start()
+        self.intake.start()
+        blockingCallFromThread(reactor, self.faces.listen)
+
+    def _take_up(self) -> None:
+        """Learns of the history where each robot is, and how far it has come; until then nothing is taken."""
+        found: dict[str, Robot] = {}
+        robots = self.history.timelines()
+        for robot in robots:
             tail = self.history.tail(robot, [f"{robot}.{name}" for name in COLUMNS], 0, MAX_TIMESTAMP * _MILLI)
             if not len(tail.block):
                 continue
             first = next(self.history.pages(robot, [], 0, MAX_TIMESTAMP * _MILLI, FIRST_ROWS))[0]
             x, y, odometer = (float(tail.block.columns[f"{robot}.{name}"].numbers()[0]) for name in COLUMNS[:3])
-            known = self.robots[robot] = Robot(robot)
+            known = found[robot] = Robot(robot)
             known.begin(int(first.t[0]) // _MILLI, int(tail.block.t[0]) // _MILLI, x, y, odometer)
-        self.intake.start()
-        blockingCallFromThread(reactor, self.faces.listen)
+        self._meet(robots)
+        self.robots.update(found)
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is known how far robots have come."""
+        return self._learning.done
 
     def trouble(self) -> str | None:
-        """Whether the store does not take what comes."""
+        """Whether the store does not take what comes, or what it holds is not known yet."""
+        if not self.learned:
+            return UNLEARNED
         return None if self.intake.problem is None else f"waits for the store: {self.intake.problem}"
 
     def stop(self) -> None:
@@ -65,6 +82,7 @@ class Telemetry(DataNode):
         from twisted.internet import reactor
         from twisted.internet.threads import blockingCallFromThread
 
+        self._learning.stop()
         blockingCallFromThread(reactor, self.faces.close)
         self.intake.stop()
 
@@ -72,15 +90,19 @@ class Telemetry(DataNode):
 
     def meet(self, robot: str) -> None:
         """Declares the fields of a robot."""
+        self._meet([robot])
+
+    def _meet(self, robots: Sequence[str]) -> None:
         fields = {
             f"{robot}.{name}": replace(spec, timeline=robot, labels={"robot": robot, "quantity": name})
+            for robot in robots
             for name, spec in _FIELDS.items()
         }
-        self.declare(fields, {robot: Timeline()})
+        self.declare(fields, {robot: Timeline() for robot in robots})
 
-    def keep(self, robot: str, block: Block) -> Future[Any]:
+    def keep(self, robot: str, block: Block, correct: bool) -> Future[Any]:
         """Keeps rows of a robot."""
-        return self.append_block(robot, block)
+        return self.append_block(robot, block, correct=correct)
 
     def _answered(self, answers: list[Answer]) -> None:
         from twisted.internet import reactor

@@ -129,7 +129,7 @@ class Fleet:
 
 
 @click.command()
-@click.option("--count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many robots.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many robots.")
 @click.option("--rate", type=click.FloatRange(0.01, 1000), default=10.0, show_default=True, help="Reports a second, each.")
 @click.option("--connections", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Over how many connections.")
 @click.option("--url", help="Where they report: ws://host:8000/upstream.  [the site in the home]")

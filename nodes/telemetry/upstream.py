@@ -10,7 +10,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from twisted.logger import Logger
 
 from sisock.doors import Caller
-from sisock.errors import InvalidArgument
+from sisock.errors import InvalidArgument, TooMuch
 from sisock.nodes.telemetry.source import Event, parse
 
 log = Logger()
@@ -42,7 +42,7 @@ class Taker(Protocol):
         """Whether senders should wait."""
 
     def take(self, event: Event, sender: Upstream) -> None:
-        """Takes one of this connection."""
+        """Takes one of this connection, and answers it in another turn of the reactor; TooMuch for one robot too many."""
 
 
 class Upstream(WebSocketServerProtocol):
@@ -56,7 +56,11 @@ class Upstream(WebSocketServerProtocol):
         # How many OKs are owed; between two numbers stands an ERR, which waits for its turn.
         self._owed = deque([0])
         self.unanswered = 0
-        self._paused = False
+        # Whether it has to wait for the store, and whether its answers wait for it to read them.
+        self._paused = self._unread = False
+        # Twisted's HTTP had it; from here on a full buffer of answers stops this connection's own reading.
+        self.transport.unregisterProducer()
+        self.transport.registerProducer(self, True)
         self.factory.open.add(self)
 
     def onMessageEnd(self) -> None:  # noqa: N802
@@ -72,15 +76,14 @@ class Upstream(WebSocketServerProtocol):
         try:
             if isBinary:
                 raise InvalidArgument("a frame is text")
-            event = parse(payload.decode())
-        except (InvalidArgument, UnicodeDecodeError) as error:
+            factory.taker.take(parse(payload.decode()), self)
+        except (InvalidArgument, TooMuch, UnicodeDecodeError) as error:
             factory.counts.errors += 1
             factory.counts.reasons.append(str(error))
             self._owed.append(0)
             self.answer(0)
         else:
             self._owed[-1] += 1
-            factory.taker.take(event, self)
         if not self._paused and (self.unanswered > MAX_UNANSWERED or factory.taker.full):
             # Whoever sends faster than the disk takes it has to wait.
             self._paused = True
@@ -109,8 +112,23 @@ class Upstream(WebSocketServerProtocol):
         if self.unanswered >= MAX_UNANSWERED // 2 or self.factory.taker.full:
             return False
         self._paused = False
-        self.transport.resumeProducing()
+        if not self._unread:
+            self.transport.resumeProducing()
         return True
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Called by the transport when its buffer is full: who reads no answers is asked nothing more."""
+        self._unread = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Called by the transport when its buffer is empty."""
+        self._unread = False
+        if not self._paused:
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:  # noqa: N802
+        """Called by the transport when it is closed."""
 
     def onClose(self, wasClean: bool, code: int, reason: str) -> None:  # noqa: N802, N803
         """Forgets the connection; what it sent is stored all the same."""

@@ -22,9 +22,10 @@ from sisock.beside import Tables
 from sisock.consumer import Consumer
 from sisock.errors import SetupError
 from sisock.home import Home
-from sisock.nodes.sensorhub import SensorHub
+from sisock.nodes.sensorhub import SensorHub, listening
 from sisock.nodes.sensorhub.document import DOCUMENT
 from sisock.nodes.sensorhub.importer import bring
+from sisock.nodes.sensorhub.refused import Refused
 from sisock.openapi import differences
 from sisock.store import Store
 from sisock.store.lasting import LastingHistory
@@ -41,11 +42,11 @@ SISOCK = str(Path(sys.executable).with_name("sisock"))
 T = 1_733_054_400.0
 
 
-def fetch(address, path, body=None):
+def fetch(address, path, body=None, headers=None):
     """Status, and the body as text."""
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    request = urllib.request.Request(address + path, body)
+    request = urllib.request.Request(address + path, body, headers or {})
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, answer.read().decode()
@@ -54,8 +55,8 @@ def fetch(address, path, body=None):
             return error.code, error.read().decode()
 
 
-def asked(address, path, body=None):
-    return deferToThread(fetch, address, path, body)
+def asked(address, path, body=None, headers=None):
+    return deferToThread(fetch, address, path, body, headers)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,9 @@ async def test_what_is_no_reading_is_400_json_and_counted_and_nothing_dies(node,
     assert told["status"] == "ok"
     assert sum(told["refused"].values()) == count >= 100
     assert set(told["refused"]) == set(BAD)
-    assert {one["way"] for one in told["newest"]} <= {"http", "channel"} and told["newest"]
+    assert "newest" not in told, "nobody is asked who it is there"
+    newest = json.loads((await asked(at, "/refused"))[1])["newest"]
+    assert {one["way"] for one in newest} <= {"http", "channel"} and newest
     status, text = await asked(at, "/metrics")
     assert status == 200
     assert 'sisock_sensorhub_refused_total{reason="no JSON"}' in text
@@ -171,6 +174,72 @@ async def test_what_is_no_reading_is_400_json_and_counted_and_nothing_dies(node,
     assert (await asked(at, "/add_rawdata/", b"x" * 2_000_000))[0] == 413
     assert (await asked(at, "/add_rawdata/"))[0] == 405
     assert (await asked(at, "/nothing"))[0] == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_sends_where_it_may_and_reads_where_it_may(node, tmp_path):
+    home = Home.default()
+    sender, reader = home.users.ensure("gateway", "node", "gateway"), home.users.ensure("reader", "consumer")
+
+    def told(path, user, body=None):
+        headers = {"Authorization": f"Bearer {user.authid}:{user.secret}"}
+        return asked(node.face.address, path, body, headers)
+
+    assert (await told("/add_rawdata/", sender, message()))[0] == 201
+    assert (await told("/add_rawdata/", reader, message()))[0] == 403
+    assert (await told("/get_current_value/temperature", reader))[0] == 200
+    for path in ("/get_current_value/temperature", "/%67et_current_value/temperature", "/sensordata/temperature", "/refused"):
+        assert (await told(path, sender))[0] == 403, path
+
+
+@pytest_twisted.ensureDeferred
+async def test_new_sensors_beyond_all_bounds_are_not_taken(node, broker, monkeypatch):
+    monkeypatch.setattr("sisock.nodes.sensorhub.intake.MAX_SENSORS", 1)
+    at = node.face.address
+    assert (await asked(at, "/add_rawdata/", message(sensor="a")))[0] == 201
+    status, body = await asked(at, "/add_rawdata/", message(sensor="b"))
+    assert (status, json.loads(body)["error"]["code"]) == (413, "sisock.error.too_many_sensors")
+    with broker.client() as client:
+        client.publish("sensor_stream", json.dumps(message(sensor="c")))
+        client.publish("sensor_stream", json.dumps(message(sensor="a", value=7, timestamp="2024-12-01 12:00:01")))
+    await until(lambda: node.current("a").value == 7.0)
+    assert node.refused.counts == {"too many sensors": 2}
+    assert set(node.fields) == {"a"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_redis_that_says_nothing_any_more_is_not_heard(broker, tmp_path, monkeypatch):
+    """As one whose machine has vanished: its connection stays, and nothing comes of it."""
+    for name, seconds in (("PATIENCE", 0.02), ("PING_AFTER", 0.1), ("CONNECT_SECONDS", 0.2)):
+        monkeypatch.setattr(listening, name, seconds)
+    own = await deferToThread(Redis(tmp_path).start)
+    heard = []
+
+    class Taker:
+        def check(self, reading):
+            """Takes all."""
+
+        def take(self, readings, wait):
+            heard.extend(readings)
+
+    channel = listening.Channel(own.url, "sensor_stream", Taker(), Refused())
+    channel.start()
+    try:
+        await until(lambda: channel.away is None)
+        os.kill(own.pid, signal.SIGSTOP)
+        await until(lambda: channel.away is not None)
+        # Connections are made still, by the machine's kernel.
+        for _ in range(3):
+            channel.away = None
+            await until(lambda: channel.away is not None)
+        os.kill(own.pid, signal.SIGCONT)
+        await until(lambda: channel.away is None)
+        with own.client() as client:
+            client.publish("sensor_stream", json.dumps(message()))
+        await until(lambda: heard)
+    finally:
+        await deferToThread(channel.stop)
+        own.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -268,8 +337,6 @@ async def test_redis_goes_and_comes_back(router, tmp_path, monkeypatch):
 
 @pytest_twisted.ensureDeferred
 async def test_what_another_consumer_left_behind_is_taken_over_once(node, broker, monkeypatch, router, tmp_path):
-    from sisock.nodes.sensorhub import listening
-
     monkeypatch.setattr(listening, "IDLE", 0)
     (tmp_path / "home" / "sensorhub.toml").write_text(f'redis = "{broker.url}"\nchannel = ""\nstream = "readings"\n')
     with broker.client() as client:
@@ -292,15 +359,15 @@ async def test_what_another_consumer_left_behind_is_taken_over_once(node, broker
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_the_database_is_away_what_is_answered_is_kept(server, router, tmp_path):
-    writer = Writer("me", 1)
+async def test_while_the_database_is_away_what_is_answered_is_kept(server, router, tmp_path, monkeypatch):
+    monkeypatch.setattr("sisock.learning.AGAIN", 0.1)
 
-    def begin():
-        made = SensorHub()
+    def begin(start):
+        made, writer = SensorHub(), Writer("me", start)
         made.history = LastingHistory(server.address, "sensorhub", writer, tmp_path / "box", retry=0.1, tables=SensorHub.tables)
         return made
 
-    node = await deferToThread(begin)
+    node = await deferToThread(begin, 1)
     service = await router.serve(node)
     at = node.face.address
     try:
@@ -312,7 +379,15 @@ async def test_while_the_database_is_away_what_is_answered_is_kept(server, route
         assert json.loads((await asked(at, "/get_current_value/temperature"))[1])["value"] == 9.0
         status, body = await asked(at, "/sensordata/temperature")
         assert status == 503 and json.loads(body)["error"]["code"] == "sisock.error.store_away"
+        # Started anew meanwhile it learns late which sensors there are.
+        await service.stop()
+        await deferToThread(node.history.close)
+        node = await deferToThread(begin, 2)
+        service = await router.serve(node)
+        at = node.face.address
+        assert not node.fields
         await deferToThread(server.start)
+        await until(lambda: set(node.fields) == {"temperature"}, 30)
 
         async def whole():
             return len(json.loads((await asked(at, "/sensordata/temperature"))[1])[0]) == 10
@@ -372,6 +447,17 @@ def test_what_cannot_be_brought_over_is_one_line(tmp_path):
     file = tmp_path / "readings.csv"
     file.write_text("id,name,value\n1,a,2\n")
     with pytest.raises(SetupError, match="no column sensor, timestamp"):
+        bring(file, str(tmp_path / "h.db"), Writer("me", 1))
+    for octets in (
+        b"id,sensor,value,timestamp\n1,a\xff,2,2020-01-01 00:00:00\n",
+        b"id,sen\xffsor\n",
+        b"id,a\n" + b'1,"' + b"a" * 200_000,
+    ):
+        file.write_bytes(octets)
+        with pytest.raises(SetupError):
+            bring(file, str(tmp_path / "h.db"), Writer("me", 1))
+    file.write_bytes(b"id,sensor,value,timestamp\n" + b'1,"' + b"a" * 200_000)
+    with pytest.raises(SetupError, match="no CSV in UTF-8"):
         bring(file, str(tmp_path / "h.db"), Writer("me", 1))
     with Store.open(tmp_path / "h.db", tables=SensorHub.tables) as store:
         store.node("sensorhub", writer=Writer("other", 1))

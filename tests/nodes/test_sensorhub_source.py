@@ -100,6 +100,8 @@ def test_the_configuration_is_the_files_then_the_old_environments(tmp_path):
     assert read.host == "192.0.2.1"
     assert read.store == "postgresql://postgres:p%40ss%2Fw@db:5433/postgres"
     assert Config.read(tmp_path, {**old, "SISOCK_STORE": "x"}).store is None
+    for host, address in (("::1", "[::1]:6379"), ("[::1]", "[::1]:6379"), ("[::1]:7", "[::1]:7"), ("broker:7", "broker:7")):
+        assert Config.read(tmp_path, {"REDIS_HOST": host}).redis == f"redis://{address}/0"
     (tmp_path / "sensorhub.toml").write_text(
         'redis = "redis://here:1/0"\nstream = "s"\n[sensors.temperature]\nunits = "degC"\ndescription = "In the hall"\n'
     )

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -24,7 +25,6 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from sisock.certificates import Certificates
 from sisock.consumer import Consumer
-from sisock.errors import StoreAway
 from sisock.home import Home
 from sisock.nodes.telemetry import Telemetry, intake
 from sisock.nodes.telemetry.document import DOCUMENT
@@ -160,6 +160,9 @@ async def test_frames_are_answered_in_order_and_the_socket_stays(node):
     }
     assert robots[1]["updated_time"] is None
     assert node.robots["r.1"].dropped == 1
+    code, refused = await deferToThread(fetch, node.faces.address, "/refused")
+    assert refused["dropped"] == {"r.1": 1}
+    assert len(refused["newest"]) == 5
     metrics = await deferToThread(lambda: urllib.request.urlopen(f"{node.faces.address}/metrics", timeout=10).read().decode())
     for line in ("stored_total 4.0", "dropped_total 1.0", "refused_total 5.0", "waiting 0.0", "robots 2.0"):
         assert f"sisock_telemetry_{line}\n" in metrics
@@ -295,6 +298,31 @@ async def test_robots_are_a_node_like_any_other(router, node):
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_reads_no_answers_is_read_no_more_until_it_does(node):
+    from twisted.internet import reactor
+
+    sender = await connect(node.faces.address)
+    (upstream,) = node.faces.upstream.open
+    upstream.transport.bufferSize = 4096
+    # The kernel's own buffers take their part before ours is full: little here.
+    upstream.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    sender.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sender.transport.pauseProducing()
+    frames = 0
+    while not upstream._unread:
+        assert frames < 1_000_000
+        for _ in range(1000):
+            sender.sendMessage(b"?")
+        frames += 1000
+        await deferToThread(lambda: None)
+    assert upstream.transport not in reactor.getReaders(), "it is not read"
+    sender.transport.resumeProducing()
+    await until(lambda: len(sender.answers) == frames, 30)
+    assert not upstream._unread
+    await leave(sender)
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_robot_on_several_connections(node):
     senders = [await connect(node.faces.address) for _ in range(5)]
     for t in range(50):
@@ -339,14 +367,18 @@ async def test_over_tls_with_tokens_but_for_the_networks_that_are_named(router, 
         assert address.startswith("https://")
         with pytest.raises(ConnectionError, match="401"):
             await connect(address, None, authority)
-        user = Home.default().users.ensure("robots", "consumer")
+        users = Home.default().users
+        user, reader = users.ensure("robots", "node", "robots"), users.ensure("reader", "consumer")
         token = {"Authorization": f"Bearer robots:{user.secret}"}
+        reads = {"Authorization": f"Bearer reader:{reader.secret}"}
         context = ssl.create_default_context(cafile=authority)
         assert (await deferToThread(fetch, address, "/api/robots", None, context))[0] == 401
+        with pytest.raises(ConnectionError, match="403"):
+            await connect(address, reads, authority)
         sender = await connect(address, token, authority)
         assert await sender.tell("0,0,1000,r") == ["OK"]
-        assert (await deferToThread(fetch, address, "/api/robots/r", token, context))[0] == 200
-        Home.default().users.remove("robots")
+        assert (await deferToThread(fetch, address, "/api/robots/r", reads, context))[0] == 200
+        users.remove("robots")
         assert await sender.factory.gone == 4401
     finally:
         await service.stop()
@@ -387,6 +419,8 @@ async def test_where_rules_are_the_api_shows_robots_only_to_those_who_may_read_t
         return code == 403 and error["error"]["code"] == "sisock.error.not_authorized"
 
     await until(refused)
+    for path in ("/%61pi/robots", "/api/robots/r", "/api/robots/r/events", "/api/robots/r/odometer", "/refused"):
+        assert (await deferToThread(fetch, node.faces.address, path))[0] == 403, path
     sender = await connect(node.faces.address)
     assert await sender.tell("0,0,1,r") == ["OK"], "senders come from a network that is named"
     await leave(sender)
@@ -446,7 +480,9 @@ async def test_every_ok_is_there_after_many_kills(router, tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_the_database_is_away_what_is_answered_is_kept_over_a_restart(server, router, tmp_path):
+async def test_while_the_database_is_away_what_is_answered_is_kept_over_a_restart(server, router, tmp_path, monkeypatch):
+    monkeypatch.setattr("sisock.learning.AGAIN", 0.1)
+
     def begin(start):
         made = Telemetry()
         made.history = LastingHistory(server.address, "telemetry", Writer("me", start), tmp_path / "box", retry=0.1)
@@ -468,15 +504,16 @@ async def test_while_the_database_is_away_what_is_answered_is_kept_over_a_restar
     await service.stop()
     await deferToThread(node.history.close)
     node = await deferToThread(begin, 2)
-    with pytest.raises(StoreAway):
-        # Without its history it does not know how far robots have come, so it takes nothing yet.
-        await deferToThread(node.start)
-    await deferToThread(node.history.close)
-    await deferToThread(server.start)
-
-    node = await deferToThread(begin, 3)
     service = await router.serve(node)
     try:
+        # Without its history it does not know how far robots have come, so it takes nothing yet.
+        with pytest.raises(ConnectionError, match="503"):
+            await connect(node.faces.address)
+        code, error = await asked(node, "/api/robots/r")
+        assert (code, error["error"]["code"]) == (503, "sisock.error.store_away")
+        assert "does not know yet" in (await asked(node, "/healthz"))[1]["status"]
+        await deferToThread(server.start)
+        await until(lambda: node.learned, 30)
         sender = await connect(node.faces.address)
         assert await sender.tell("3,50,50000,r") == ["OK"]
         await leave(sender)

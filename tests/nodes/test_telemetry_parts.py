@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sisock.errors import InvalidArgument, LostLease, StoreFull
-from sisock.nodes.telemetry import intake as intake_module
+from sisock.errors import InvalidArgument, LateRow, LostLease, StoreFull, TooMuch
 from sisock.nodes.telemetry.intake import Intake
 from sisock.nodes.telemetry.source import MAX_TIMESTAMP, Event, Robot, parse
 from tests.unit.strategies import some
@@ -104,11 +103,15 @@ class Keeper:
     def meet(self, robot):
         self.met.append(robot)
 
-    def keep(self, robot, block):
+    def keep(self, robot, block, correct):
         self.holds.wait(10)
         done = Future()
         if self.refuses:
-            done.set_exception(self.refuses.pop(0))
+            error = self.refuses.pop(0)
+            if error is not None:
+                done.set_exception(error)
+        elif not correct and self.rows.get(robot, [0])[-1] > block.t[0]:
+            done.set_exception(LateRow("late"))
         else:
             self.commits += 1
             self.rows.setdefault(robot, []).extend(block.t.tolist())
@@ -118,7 +121,7 @@ class Keeper:
 
 @pytest.fixture
 def taken(monkeypatch):
-    monkeypatch.setattr(intake_module, "RETRY", 0.01)
+    monkeypatch.setattr("sisock.intake.RETRY", 0.01)
     keeper = Keeper()
     told, all_told = [], threading.Event()
 
@@ -158,6 +161,58 @@ def test_what_the_store_refuses_is_tried_again_before_it_is_answered(taken):
     assert all_told.wait(10)
     assert keeper.rows == {"a": [1000]}
     assert made.problem is None
+
+
+def test_a_commit_that_was_not_answered_in_time_and_was_one_does_not_stop_it(taken, monkeypatch):
+    monkeypatch.setattr("sisock.intake.KEEPING", 0.01)
+    keeper, made, take, _told, all_told = taken
+    keeper.holds.clear()
+    keeper.refuses = [None]
+    for t in (1, 2, 3):
+        take("a", t)
+    keeper.rows["a"] = [1000, 2000, 3000]
+    keeper.holds.set()
+    take("a", 4, last=True)
+    assert all_told.wait(10)
+    assert set(keeper.rows["a"]) == {1000, 2000, 3000, 4000}
+    assert made.problem is None
+
+
+def test_whatever_goes_wrong_is_told_and_tried_again(taken):
+    keeper, made, take, _told, all_told = taken
+    keeper.refuses = [ZeroDivisionError("a defect")] * 3
+    keeper.holds.clear()
+    take("a", 1, last=True)
+    keeper.holds.set()
+    assert all_told.wait(10)
+    assert keeper.rows == {"a": [1000]}
+    assert made.problem is None
+
+
+def test_who_cannot_be_told_keeps_nobody_from_the_next(taken):
+    keeper, made, take, _told, all_told = taken
+    tried = threading.Event()
+
+    def fails():
+        tried.set()
+        raise RuntimeError("a defect")
+
+    made.take(Event("a", 0.0, 0.0, 1), fails)
+    assert tried.wait(10)
+    take("b", 2, last=True)
+    assert all_told.wait(10)
+    assert keeper.rows == {"a": [1000], "b": [2000]}
+
+
+def test_new_robots_beyond_all_bounds_are_not_taken(taken, monkeypatch):
+    monkeypatch.setattr("sisock.nodes.telemetry.intake.MAX_ROBOTS", 1)
+    keeper, made, take, _told, all_told = taken
+    take("a", 1)
+    with pytest.raises(TooMuch):
+        take("b", 1)
+    take("a", 2, last=True)
+    assert all_told.wait(10)
+    assert set(keeper.rows) == set(made.robots) == {"a"}
 
 
 def test_a_repeated_event_is_answered_and_not_stored(taken):
