@@ -6,7 +6,7 @@ from typing import Any
 
 from sisock.nodes.streams.message import MAX_ID
 from sisock.nodes.streams.producers.http import MAX_MESSAGES
-from sisock.openapi import HEALTHZ, METRICS, answer, document
+from sisock.openapi import HEALTHZ, METRICS, REFUSED, answer, document
 
 _DESCRIPTION = (
     "What producers send to the subscribers of a site. Subscribers open the WebSocket `/{stage}?site=SITE`, with "
@@ -78,6 +78,7 @@ DOCUMENT = document(
         },
         "/healthz": HEALTHZ,
         "/metrics": METRICS,
+        "/refused": REFUSED,
     },
     _SCHEMAS,
 )

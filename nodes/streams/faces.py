@@ -23,6 +23,7 @@ from sisock.nodes.streams.signature import SCHEME, signed_by
 from sisock.nodes.streams.sqs import Endpoint
 from sisock.nodes.streams.subscribers import Asked, Subscribers, asked
 from sisock.openapi import offer
+from sisock.refusals import add_refused
 from sisock.rules import Rules, covers
 from sisock.users import User
 
@@ -61,6 +62,7 @@ class Faces:
         """The HTTP API: all but the WebSocket and the queue's endpoint."""
         app = application()
         add_health(app, self._metrics(), lambda: Health(self._node.trouble()))
+        add_refused(app, self._node.source, lambda: dict(self._node.errors.newest))
         add_routes(app, self._node)
         offer(app, DOCUMENT)
         return app

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+log = Logger()
 
 # The newest messages, and bytes of them, that are kept for those who join.
 RECENT = 4096
@@ -122,7 +125,11 @@ class FanOut:
                 joined, count = frames.of(taker.topics)
                 if not count:
                     continue
-                taker.give(joined, count)
+                try:
+                    taker.give(joined, count)
+                except Exception:  # noqa: BLE001  one who cannot be told must not keep it from the others
+                    log.failure("a subscriber of {site} could not be told", site=key[1])
+                    continue
                 self.counts.deliveries += count
                 given += 1
                 if given >= TURN:

@@ -43,7 +43,9 @@ class Ids:
             for page, _ in history.pages(timeline, [name], since, LATEST, PAGE_ROWS):
                 ids = page.columns[name].to_list() if name in page.columns else []
                 found += [(int(t), timeline, one) for t, one in zip(page.t, ids, strict=False) if one is not None]
-            found = heapq.nlargest(MAX_IDS, found)
+            if len(found) > 2 * MAX_IDS:
+                found = heapq.nlargest(MAX_IDS, found)
+        found = heapq.nlargest(MAX_IDS, found)
         return [(timeline, one) for _, timeline, one in sorted(found)]
 
     def know(self, ids: Iterable[Id]) -> None:

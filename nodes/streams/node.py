@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
@@ -26,6 +27,8 @@ from sisock.refusals import Refusals
 from sisock.retention import Retention
 from sisock.router.framing import prefix
 from sisock.times import MICROS, now
+
+log = logging.getLogger(__name__)
 
 # Sites and topics together; beyond, somebody sends names that are none.
 MAX_TIMELINES = 10_000
@@ -119,10 +122,10 @@ class Streams(DataNode):
         newest = max((self.history.newest(timeline) or 0 for timeline in timelines), default=0)
         ids = self._ids.read(self.history, timelines)
         with self._lock:
-            for timeline in timelines:
-                self._meet(timeline)
+            self._meet(timelines)
             self._stamp = max(self._stamp, newest)
             self._ids.know(ids)
+        self._retention.apply(timelines)
 
     @property
     def known(self) -> int:
@@ -157,7 +160,8 @@ class Streams(DataNode):
         if repeats:
             self.repeats += 1
         else:
-            self._meet(message.timeline)
+            if message.timeline not in self._met:
+                self._meet([message.timeline])
             self._stamp = max(round(now() * MICROS), self._stamp + 1)
             if message.id is not None:
                 self._ids.add(key)
@@ -177,20 +181,15 @@ class Streams(DataNode):
             self.errors.say(producer, str(error))
             raise
 
-    def _meet(self, timeline: str) -> None:
-        if timeline in self._met:
+    def _meet(self, timelines: Sequence[str]) -> None:
+        new = [timeline for timeline in timelines if timeline not in self._met]
+        if not new:
             return
-        stage, site, topic = parts_of(timeline)
-        where = f"{topic} of {site}" if stage == "prod" else f"{topic} of {site} ({stage})"
-        labels = {"site": site, "topic": topic, "stage": stage}
-        fields = {
-            timeline: Field(f"What was sent as {where}, as JSON", type="string", timeline=timeline, labels=labels),
-            id_field(timeline): Field(f"The producer's id of what was sent as {where}", type="string", timeline=timeline),
-            # A number, for those who can only plot such: how much comes, and how often.
-            size_field(timeline): Field(f"How long what was sent as {where} is", "B", timeline=timeline, labels=labels),
-        }
-        self.declare(fields, {timeline: Timeline()})
-        self._met.add(timeline)
+        fields: dict[str, Field] = {}
+        for timeline in new:
+            fields |= _fields(timeline)
+        self.declare(fields, {timeline: Timeline() for timeline in new})
+        self._met.update(new)
 
     # Storing; in the intake's thread
 
@@ -216,7 +215,10 @@ class Streams(DataNode):
     async def _hand_on(self, batch: Sequence[Taken]) -> None:
         await self.fanout.send([sent(one.stamp, one.message) for one in batch if not one.repeats])
         for one in batch:
-            one.done()
+            try:
+                one.done()
+            except Exception:
+                log.exception("%s: who sent a message could not be told that it is stored", self.name)
 
     # Reading back; in a thread
 
@@ -241,6 +243,18 @@ class Streams(DataNode):
             for t, one in zip(page.t.tolist(), data, strict=False):
                 if one is not None:
                     yield t, _framed(encode(site, topic, one))
+
+
+def _fields(timeline: str) -> dict[str, Field]:
+    stage, site, topic = parts_of(timeline)
+    where = f"{topic} of {site}" if stage == "prod" else f"{topic} of {site} ({stage})"
+    labels = {"site": site, "topic": topic, "stage": stage}
+    return {
+        timeline: Field(f"What was sent as {where}, as JSON", type="string", timeline=timeline, labels=labels),
+        id_field(timeline): Field(f"The producer's id of what was sent as {where}", type="string", timeline=timeline),
+        # A number, for those who can only plot such: how much comes, and how often.
+        size_field(timeline): Field(f"How long what was sent as {where} is", "B", timeline=timeline, labels=labels),
+    }
 
 
 def _nothing() -> None:

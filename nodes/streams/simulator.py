@@ -116,7 +116,10 @@ class Producers:
             answer.deliverBody(whole := _Body())
             text = await whole.read
         except (ConnectError, ConnectionClosed, ResponseFailed, CancelledError) as error:
-            self.refused, self.trouble = self.refused + 1, str(error) or type(error).__name__
+            self.refused += 1
+            # What the end cuts off is no trouble.
+            if self._loop.running:
+                self.trouble = str(error) or type(error).__name__
             return
         if answer.code == 201:
             self.stored, self.trouble = self.stored + 1, None

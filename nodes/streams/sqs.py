@@ -107,8 +107,10 @@ class Endpoint:
 
     async def _send(self, told: Mapping[str, Any], request: Any) -> dict[str, Any]:
         message = self._message(self._stage_of(told, request), told)
+        # Before it is stored: what is wrong with its attributes is said then.
+        answer = _sent(told)
         await self._node.send(message)
-        return _sent(told)
+        return answer
 
     async def _batch(self, told: Mapping[str, Any], request: Any) -> dict[str, Any]:
         stage, entries = self._stage_of(told, request), told.get("Entries")
@@ -135,8 +137,9 @@ class Endpoint:
 
     async def _entry(self, stage: str, told: Mapping[str, Any]) -> tuple[dict[str, Any], QueueError | None]:
         try:
-            await self._node.send(self._message(stage, told))
-            return _sent(told), None
+            message, answer = self._message(stage, told), _sent(told)
+            await self._node.send(message)
+            return answer, None
         except QueueError as error:
             self._node.errors.say("sqs", str(error))
             return {}, error

@@ -38,8 +38,7 @@ MAX_SITE = 255
 MAX_TOPICS = 100
 PING_EVERY = 20.0
 PING_WITHIN = 20.0
-# Close codes: the reader was too slow; nothing can be said of what was now.
-TOO_SLOW = 4408
+# The close code where nothing can be said of what was now.
 TRY_AGAIN = 4503
 
 # What Autobahn keeps of a handshake on the connection and reads no more when it is open: 3 kB of each, as without these names

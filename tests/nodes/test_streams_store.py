@@ -6,15 +6,18 @@ import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
 
+from sisock.blocks import Block
 from sisock.errors import SetupError
 from sisock.history import MemoryHistory
 from sisock.nodes.ocs_feed import OcsFeed
 from sisock.nodes.streams import Streams
 from sisock.nodes.streams import node as module
+from sisock.nodes.streams.ids import Ids
 from sisock.nodes.streams.settings import Settings
+from sisock.store import Store
 from sisock.store.lasting import LastingHistory, open_history
 from sisock.store.leases import Writer
-from sisock.times import EARLIEST, LATEST
+from sisock.times import EARLIEST, LATEST, now
 from tests.nodes.test_streams import any_port, connect, fetch, form  # noqa: F401
 from tests.plain import until
 
@@ -60,6 +63,32 @@ async def test_messages_and_samples_are_kept_for_as_long_as_was_said_on_each_eng
         finally:
             await service.stop()
             await deferToThread(close)
+
+
+@pytest_twisted.ensureDeferred
+async def test_how_long_is_said_also_of_what_reports_no_more(router, tmp_path, monkeypatch):
+    monkeypatch.setenv("SISOCK_OCS_FEED_URL", "ws://localhost:1/ws")
+    monkeypatch.setenv("SISOCK_OCS_FEED_PORT", "0")
+    with Store.open(tmp_path / "h.db") as store:
+        for kind, name in ((Streams, "SISOCK_STREAMS_KEEP"), (OcsFeed, "SISOCK_OCS_KEEP")):
+            history = store.node(kind.name)
+            await deferToThread(lambda history=history: history.append("a/b", Block.of(1.0, {"a/b": 1.0})).result(10))
+            monkeypatch.setenv(name, "30d")
+            made = kind()
+            made.history = history
+            service = await router.serve(made)
+            await service.stop()
+            kept = await deferToThread(lambda history=history: history.select("SELECT keep FROM timelines"))
+            assert {keep for (keep,) in kept} == {30 * 86_400_000_000}
+
+
+def test_the_newest_ids_of_all_timelines_are_known(monkeypatch):
+    monkeypatch.setattr("sisock.nodes.streams.ids.MAX_IDS", 3)
+    history, begin = MemoryHistory(), now() - 100.0
+    for n in range(20):
+        line = f"dome/{n % 7}"
+        history.append(line, Block.of(begin + n, {f"{line}/id": str(n)})).result(10)
+    assert Ids().read(history, history.timelines()) == [("dome/3", "17"), ("dome/4", "18"), ("dome/5", "19")]
 
 
 def test_how_long_is_a_length_of_time():

@@ -86,11 +86,16 @@ class Reader:
                     self._open()
                 self._read()
                 pause = PAUSE
-            except (BotoCoreError, ClientError, OSError) as error:
-                # The queue is away, or not there yet; nothing of it is lost.
+            except Exception as error:
+                # The queue is away, or not there yet, or answers what nobody expects; nothing of it is lost.
                 self._client = None
                 self._node.errors.say("queue", f"{self._queue}: {error}")
-                log.warning("the queue %s cannot be read, trying again in %g s: %s", self._queue, pause, error)
+                known = isinstance(error, (BotoCoreError, ClientError, OSError))
+                log.warning(
+                    "the queue %s cannot be read, trying again in %g s: %s",
+                    *(self._queue, pause, error),
+                    exc_info=None if known else error,
+                )
                 self._ends.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -115,7 +120,7 @@ class Reader:
             QueueUrl=self._url,
             MaxNumberOfMessages=BATCH,
             WaitTimeSeconds=POLL,
-            AttributeNames=["ApproximateReceiveCount", "MessageDeduplicationId"],
+            AttributeNames=["ApproximateReceiveCount"],
         )
         stored: list[tuple[Mapping[str, Any], threading.Event]] = []
         for received in answer.get("Messages", []):
@@ -132,9 +137,9 @@ class Reader:
         """Hands a message to the node; False if it is to stay in the queue for now."""
         try:
             message = self._node.parse(received["Body"], self._stage, "queue")
-            # A queue delivers at least once; its own id tells what it delivers again.
-            attributes = received.get("Attributes", {})
-            once = message.id or attributes.get("MessageDeduplicationId") or received["MessageId"]
+            # A queue delivers at least once; its own id tells what it delivers again. That by which a FIFO queue knows what
+            # was sent twice does not: it may come from the body, and counts for five minutes, while ours count for a day.
+            once = message.id or received["MessageId"]
             self._node.accept([make(message.site, message.topic, message.data, self._stage, once[:MAX_ID])], done)
         except InvalidArgument as error:
             self._put_back(received, error)
