@@ -31,7 +31,7 @@ from sisock.following import Follower, Resume
 from sisock.nodes.streams.fanout import Sent
 from sisock.nodes.streams.message import Message, make, parts_of
 from sisock.nodes.streams.node import Streams, sent
-from sisock.times import to_seconds
+from sisock.times import MICROS, now, to_seconds
 
 log = Logger()
 
@@ -39,6 +39,8 @@ log = Logger()
 LOOK_EVERY = 1.0
 # Timelines that one call asks how far they have come.
 ASK_AT_ONCE = 100
+# Seconds that the node's clock may be behind this one's.
+SKEW = 60.0
 
 
 class Outlet(Streams):
@@ -57,6 +59,8 @@ class Outlet(Streams):
         # How far each timeline has come here, and the stamp of the last message of each that was handed on.
         self._reached: dict[str, Resume] = {}
         self._newest: dict[str, int] = {}
+        # The stamp from which on all is for subscribers here: of when it let them in.
+        self._since = 0
         self._problem: str | None = f"has not found the node {self.source} yet"
         self._looking = LoopingCall(self._look)
         # The fan-out takes one after the other.
@@ -119,13 +123,23 @@ class Outlet(Streams):
         except SisockError as error:
             self._problem = str(error)
             return
-        self.ready = True
+        if not self.ready:
+            # Stamps of all timelines only grow. Where there are none, as the node has not read its history yet, clocks count.
+            self._since = max(self._newest.values(), default=round((now() - SKEW) * MICROS))
+            self.ready = True
         if not new:
             self._problem = None
             return
         self._met.update(new)
-        # What is new now has begun since the look before this one: all of it is for those who subscribe.
-        follower = consumer.follow(self.source, new, to_seconds(EARLIEST_ON_WIRE), self._reached)
+        # Where it has been before it goes on; of what is new now, all since it let subscribers in is for them. That may be
+        # years old else: of a node that has learned only now what it keeps.
+        self._follow(consumer, [name for name in new if name in self._reached], EARLIEST_ON_WIRE)
+        self._follow(consumer, [name for name in new if name not in self._reached], self._since)
+
+    def _follow(self, consumer: Consumer, timelines: Sequence[str], start: int) -> None:
+        if not timelines:
+            return
+        follower = consumer.follow(self.source, timelines, to_seconds(start), self._reached)
         self._followers.add(follower)
         followed = Deferred.fromCoroutine(self._hand_on_from(follower))
         followed.addErrback(lambda failure: log.failure("an outlet follows no more", failure))

@@ -12,12 +12,14 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
 
+from sisock.blocks import Block
 from sisock.certificates import Certificates
 from sisock.consumer import Consumer
-from sisock.errors import NodeFailed
+from sisock.errors import NodeFailed, StoreAway
 from sisock.home import Home
 from sisock.nodes.streams import Streams
 from sisock.nodes.streams.document import DOCUMENT
+from sisock.nodes.streams.fanout import FanOut, Sent
 from sisock.nodes.streams.simulator import Producers
 from sisock.openapi import differences
 from sisock.testing import Link, NodeContract
@@ -188,12 +190,13 @@ async def test_an_unmodified_boto3_program_sends_to_our_own_endpoint(node, aws):
         one = sqs.send_message(QueueUrl=url, MessageBody=form("dome", "jobs", 1).decode(), MessageAttributes=ATTRIBUTES)
         entries = [{"Id": str(n), "MessageBody": form("dome", "jobs", n).decode()} for n in (2, 3)]
         many = sqs.send_message_batch(QueueUrl=url, Entries=[*entries, {"Id": "bad", "MessageBody": "{}"}])
-        errors = []
+        errors, nine = [], form("dome", "jobs", 9).decode()
         for wrong in (
             lambda: sqs.get_queue_url(QueueName="other"),
             lambda: sqs.send_message(QueueUrl=url, MessageBody="no message"),
-            lambda: sqs.send_message(QueueUrl=url, MessageBody=form("dome", "jobs", 9).decode(), DelaySeconds=5),
+            lambda: sqs.send_message(QueueUrl=url, MessageBody=nine, DelaySeconds=5),
             lambda: sqs.receive_message(QueueUrl=url),
+            lambda: sqs.send_message(QueueUrl=url, MessageBody=nine, MessageAttributes={"a": {"DataType": "String"}}),
             lambda: sqs.send_message_batch(QueueUrl=url, Entries=[entries[0], entries[0]]),
         ):
             with pytest.raises(sqs.exceptions.ClientError) as told:
@@ -216,6 +219,7 @@ async def test_an_unmodified_boto3_program_sends_to_our_own_endpoint(node, aws):
         "InvalidMessageContents",
         "UnsupportedOperation",
         "UnsupportedOperation",
+        "InvalidParameterValue",
         "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
     ]
     await until(lambda: sorted(dome.said) == [1, 2, 3])
@@ -267,6 +271,14 @@ async def test_a_queue_is_read_and_what_is_no_message_goes_to_the_dead_letters(r
     monkeypatch.setattr(module, "AGAIN", 0)
     monkeypatch.setattr(module, "POLL", 1)
     monkeypatch.setattr(module, "PAUSE", 0.05)
+    read, wrong = module.Reader._read, [RuntimeError("an answer that nobody expects")]
+
+    def read_or_fail(self):
+        if wrong:
+            raise wrong.pop()
+        read(self)
+
+    monkeypatch.setattr(module.Reader, "_read", read_or_fail)
     names = {"AWS_ENDPOINT_URL_SQS": moto, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
     for name, value in {**names, "AWS_DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(name, value)
@@ -298,6 +310,43 @@ async def test_a_queue_is_read_and_what_is_no_message_goes_to_the_dead_letters(r
     finally:
         await dome.leave()
         await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_queue_delivers_again_is_known_by_its_own_id_and_not_by_what_it_holds(node):
+    from sisock.nodes.streams.producers.queue import Reader
+
+    dome = await connect(node.faces.address, "/prod?site=dome")
+    reader = Reader(node, "jobs.fifo", "prod", 0)
+    for queued in ("1", "1", "2"):
+        # A FIFO queue that reads its ids off the bodies gives equal messages, days apart, the same.
+        told = {"MessageDeduplicationId": "digest"}
+        assert reader._take({"Body": form("dome", "jobs", 5).decode(), "MessageId": queued, "Attributes": told}, lambda: None)
+    await node.post(form("dome", "jobs", "last"))
+    await until(lambda: dome.said[-1:] == ["last"])
+    assert dome.said == [5, 5, "last"]
+    await dome.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_who_cannot_be_told_does_not_keep_it_from_the_others():
+    class One:
+        key, topics = ("prod", "dome"), None
+
+        def __init__(self, fails):
+            self.fails, self.heard = fails, 0
+
+        def give(self, frames, count):
+            if self.fails:
+                raise RuntimeError("a defect")
+            self.heard += count
+
+    made, ones = FanOut(), [One(False), One(True), One(False)]
+    for one in ones:
+        made.join(one)
+    await made.send([Sent(1, ("prod", "dome"), "jobs", b"frame")])
+    assert [one.heard for one in ones] == [1, 0, 1]
+    assert made.counts.deliveries == 2
 
 
 @pytest_twisted.ensureDeferred
@@ -422,7 +471,7 @@ class Raw:
     def __init__(self, address, path):
         import socket
 
-        self.socket = socket.create_connection(("localhost", int(address.rsplit(":", 1)[1])))
+        self.socket = socket.create_connection(("localhost", int(address.rsplit(":", 1)[1])), 30)
         key = "dGhlIHNhbXBsZSBub25jZQ=="
         lines = ["GET " + path + " HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
         self.socket.sendall("\r\n".join([*lines, f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]).encode())
@@ -440,6 +489,9 @@ class Raw:
 @pytest_twisted.ensureDeferred
 async def test_all_hear_it_however_many_they_are(node):
     made = []
+
+    # These answer no ping, and on a busy machine a thousand take a while.
+    node.faces.subscribers.setProtocolOptions(autoPingInterval=0)
 
     def more(count):
         made.extend(Raw(node.faces.address, "/prod?site=dome") for _ in range(count - len(made)))
@@ -488,6 +540,8 @@ async def test_what_is_wrong_is_said_and_counted(node):
         code, error = await node.post(body)
         assert (code, error["error"]["code"]) == (400, "sisock.error.invalid_argument"), body
     assert node.errors.counts["http"] == 10
+    code, refused = await deferToThread(fetch, node.faces.address, "/refused")
+    assert refused.keys() == {"http"}
     assert (await node.post(form("a", "t", 1), "/nope"))[0] == 404
     deep = b'{"site":"a","topic":"t","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert (await node.post(deep))[0] == 400
@@ -717,6 +771,38 @@ async def test_an_outlet_lets_nobody_in_before_it_has_found_the_node(begin_outle
     code, told = await deferToThread(fetch, outlet.faces.address, "/healthz")
     assert code == 503
     assert "streams" in told["status"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_outlet_does_not_send_what_its_node_learns_late_as_if_it_were_new(router, begin_outlet, monkeypatch):
+    monkeypatch.setattr("sisock.learning.AGAIN", 0.02)
+    learn, away = Streams._take_up, [True]
+
+    def learn_late(self):
+        if away:
+            raise StoreAway("as where PostgreSQL is away at a start")
+        learn(self)
+
+    monkeypatch.setattr(Streams, "_take_up", learn_late)
+    made = Streams()
+    for topic in ("weather", "jobs"):
+        line = f"dome/{topic}"
+        made.history.append(line, Block.of([1e9, 1.1e9], {line: ['"old"'] * 2})).result(10)
+    service = await router.serve(made)
+    try:
+        outlet = await begin_outlet()
+        await until(lambda: outlet.ready)
+        page = await connect(outlet.faces.address, "/prod?site=dome")
+        away.clear()
+        await until(lambda: made.known == 2)
+        for n in range(2):
+            for topic in ("weather", "jobs", "new"):
+                assert (await deferToThread(fetch, made.faces.address, "/prod", form("dome", topic, n)))[0] == 201
+        await until(lambda: len(page.heard) >= 6)
+        assert sorted(page.said) == [0, 0, 0, 1, 1, 1]
+        await page.leave()
+    finally:
+        await service.stop()
 
 
 @pytest_twisted.ensureDeferred
