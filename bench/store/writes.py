@@ -166,7 +166,7 @@ def late_rows(table, folder, fields=100):
 
         def rewrite():
             with store.database.writing() as tx:
-                line = load(tx, history.node, "t")
+                line = load(tx, history.node, history.name, "t")
                 (chunk,) = metas(tx, line, int(t[100]), int(t[101]))
                 rows = store.shelf.read_chunks(tx, line, line.kinds, [chunk])
                 _replace(tx, store.shelf, line, [chunk], rows, chunk.seq_low, chunk.seq, 0)

@@ -216,17 +216,29 @@ class Box:
     def settle(self, runs: list[str]) -> None:
         """Notes that nothing waits, that the database counts alone from here on, and which ids it still may know.
 
-        A file that has grown is made anew, which gives its room back.
+        A file that has grown is made anew, which gives its room back; so is one on a full disk.
         """
         if not self.refused and (self._handed or self.path.stat().st_size > LARGE):
-            self._file.close()
-            self._unlink()
-            self._file = self._opened()
+            self._make_anew()
+        try:
+            self._note(runs)
+        except StoreFull:
+            if self.refused:
+                raise
+            self._make_anew()
+            self._note(runs)
+        self.runs, self.moved = runs, False
+
+    def _note(self, runs: list[str]) -> None:
         with self._file.writing() as tx:
             _set(tx, "runs", json.dumps(runs))
             _set(tx, "moved", "")
             _set(tx, "epoch", "")
-        self.runs, self.moved = runs, False
+
+    def _make_anew(self) -> None:
+        self._file.close()
+        self._unlink()
+        self._file = self._opened()
 
     def _unlink(self) -> None:
         # The file before its log, which is nothing without it.
@@ -242,8 +254,8 @@ class Box:
         """Closes the file and deletes it, if nothing that anybody may miss is in it."""
         self._file.close()
         if not self.waiting and not self.refused:
+            # Not its lock: another process may have opened that by now, and a third would make one of its own.
             self._unlink()
-            self.path.with_suffix(".lock").unlink(missing_ok=True)
         os.close(self._lock)
 
 

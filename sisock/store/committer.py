@@ -30,11 +30,15 @@ MAX_TOGETHER = 256
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write a node's history: lost when another writer takes the next number."""
+    """The right to write a node's history: lost when another writer takes the next number.
+
+    The epoch belongs to it, since SQLite gives the number of a node that was deleted to the next one.
+    """
 
     node: int
     name: str
     number: int
+    epoch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,11 @@ class Committer:
         self._bytes = 0
         self._changed = threading.Condition()
         self._closed = False
-        # Whether nothing more is taken in once the database did not answer, so that the order of blocks stays.
-        self.stop_when_away = False
-        self._stopped: StoreAway | None = None
+        # Errors of a block after which nothing more is taken in, so that the order of blocks stays, until `go_on`.
+        self.stops_at: tuple[type[BaseException], ...] = ()
+        self._stopped: BaseException | None = None
         # What is known of each timeline under a lease; forgotten when a transaction fails.
         self._lines: dict[tuple[Lease, str], tuple[Line, Waiting]] = {}
-        # Nodes that were deleted, of which the thread has not yet let go.
-        self._forgotten: set[int] = set()
         self._thread = threading.Thread(target=self._work, name="sisock-store", daemon=True)
         self._thread.start()
 
@@ -112,10 +114,9 @@ class Committer:
             self._bytes += job.size
             self._changed.notify_all()
 
-    def forget(self, node: int) -> None:
-        """Knows nothing more of a node's timelines, since they were deleted."""
-        with self._changed:
-            self._forgotten.add(node)
+    def go_on(self) -> None:
+        """Takes blocks in again after one at which it stopped; all that were handed in have their answer by then."""
+        self._stopped = None
 
     def close(self) -> None:
         """Commits what waits, and ends the thread."""
@@ -134,9 +135,6 @@ class Committer:
                 self._bytes -= jobs[-1].size
                 if isinstance(jobs[-1], Task):
                     break
-            if self._forgotten:
-                self._lines = {key: known for key, known in self._lines.items() if key[0].node not in self._forgotten}
-                self._forgotten.clear()
             self._changed.notify_all()
             return jobs
 
@@ -157,31 +155,35 @@ class Committer:
             with self._database.writing() as tx:
                 leases = sorted({job.lease for job in jobs}, key=lambda lease: lease.node)
                 held = {lease: self._lost(tx, lease) for lease in leases}
-                for job in jobs:
+                for at, job in enumerate(jobs):
                     lost = held[job.lease]
-                    if lost is not None:
-                        errors.append((job, lost))
-                        continue
                     try:
+                        if lost is not None:
+                            raise _Refused(lost)
                         results.append((job, self._one(tx, job)))
                     except _Refused as refused:
+                        if isinstance(refused.reason, self.stops_at):
+                            errors += [(one, refused.reason) for one in jobs[at:]]
+                            break
                         errors.append((job, refused.reason))
                 _note_marks(tx, [job for job, _ in results])
         except Exception as error:  # noqa: BLE001  every error goes to those who wait for it
-            self._failed(error)
+            self._lines.clear()
             if len(jobs) > 1 and not isinstance(error, (StoreFull, StoreAway)):
                 # One of them brought it about: each is tried by itself.
                 for job in jobs:
                     self._alone(job)
                 return
+            self._stop(error)
             for job in jobs:
                 job.done.set_exception(error)
             return
+        for _, reason in errors:
+            self._stop(reason)
         self._hand_on(results, errors)
 
-    def _failed(self, error: Exception) -> None:
-        self._lines.clear()
-        if self.stop_when_away and isinstance(error, StoreAway):
+    def _stop(self, error: BaseException) -> None:
+        if isinstance(error, self.stops_at):
             self._stopped = error
 
     def _alone(self, job: Job) -> None:
@@ -196,9 +198,11 @@ class Committer:
                 result = self._one(tx, job)
                 _note_marks(tx, [job])
         except _Refused as refused:
+            self._stop(refused.reason)
             job.done.set_exception(refused.reason)
         except Exception as error:  # noqa: BLE001
-            self._failed(error)
+            self._lines.clear()
+            self._stop(error)
             job.done.set_exception(error)
         else:
             job.done.set_result(result)
@@ -212,7 +216,7 @@ class Committer:
 
     def _lost(self, tx: Tx, lease: Lease) -> LostLease | None:
         lock = " FOR UPDATE" if self._database.engine == "postgresql" else ""
-        row = tx.one(f"SELECT lease FROM nodes WHERE id = ?{lock}", lease.node)
+        row = tx.one(f"SELECT lease FROM nodes WHERE id = ? AND epoch = ?{lock}", lease.node, lease.epoch)
         if row is not None and row[0] == lease.number:
             return None
         for key in [key for key in self._lines if key[0] == lease]:
@@ -241,7 +245,7 @@ class Committer:
     def _line(self, tx: Tx, lease: Lease, timeline: str) -> tuple[Line, Waiting]:
         known = self._lines.get((lease, timeline))
         if known is None:
-            line = load(tx, lease.node, timeline) or create(tx, lease.node, timeline)
+            line = load(tx, lease.node, lease.name, timeline) or create(tx, lease.node, timeline)
             known = self._lines[lease, timeline] = line, counted(tx, line)
         return known
 

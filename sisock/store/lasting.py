@@ -251,9 +251,7 @@ class LastingHistory:
 
         What waits on this machine's disk is not in them yet.
         """
-        trouble = self._outbox.trouble
-        if isinstance(trouble, StoreAway):
-            raise StoreAway(f"{self.name}: its tables cannot be read now, and rows go on being kept: {trouble}") from trouble
+        self._refuse_reads("its tables")
         try:
             return self._store().reader(self.name).select(sql, *parameters)
         except StoreAway:
@@ -277,9 +275,7 @@ class LastingHistory:
 
     def _read(self, read: Callable[[History], T]) -> T:
         """What the database has to say; StoreAway while it is away, or has not yet all that was acknowledged."""
-        trouble = self._outbox.trouble
-        if isinstance(trouble, StoreAway):
-            raise StoreAway(f"{self.name}: history cannot be read now, and rows go on being kept: {trouble}") from trouble
+        self._refuse_reads("history")
         try:
             return read(self._reader())
         except StoreAway:
@@ -287,6 +283,12 @@ class LastingHistory:
             with self._lock:
                 self._drop()
             return read(self._reader())
+
+    def _refuse_reads(self, what: str) -> None:
+        """Raises StoreAway where the database would answer with a part of what was acknowledged."""
+        trouble = self._outbox.trouble
+        if isinstance(trouble, StoreAway) or (trouble is not None and self._outbox.waiting):
+            raise StoreAway(f"{self.name}: {what} cannot be read now, and rows go on being kept: {trouble}") from trouble
 
     def _store(self) -> Store:
         with self._lock:

@@ -55,6 +55,11 @@ class Line:
     ids: dict[str, int] = field(default_factory=dict)
 
     @property
+    def life(self) -> str:
+        """Names it as it is until chunks that were there change or go, and no other: numbers are given again."""
+        return f"{self.id}.{self.epoch}.{self.mended}"
+
+    @property
     def names(self) -> dict[int, str]:
         """The fields' names by their numbers."""
         return {number: name for name, number in self.ids.items()}
@@ -67,10 +72,14 @@ class Line:
 _COLUMNS = "t.id, t.name, n.epoch, t.seq, t.mended, t.newest, t.sealed, t.keep, t.coarse_after, t.coarse_step"
 
 
-def load(tx: Tx, node: int, timeline: str) -> Line | None:
-    """The timeline as this transaction sees it; None if there is none."""
+def load(tx: Tx, node: int, name: str, timeline: str) -> Line | None:
+    """The timeline of a node as this transaction sees it; None if there is none.
+
+    By the node's number and name: SQLite gives the number of a node that was deleted to the next one.
+    """
     row = tx.one(
-        f"SELECT {_COLUMNS} FROM timelines t JOIN nodes n ON n.id = t.node WHERE t.node = ? AND t.name = ?", node, timeline
+        f"SELECT {_COLUMNS} FROM timelines t JOIN nodes n ON n.id = t.node WHERE t.node = ? AND n.name = ? AND t.name = ?",
+        *(node, name, timeline),
     )
     return None if row is None else _with_fields(tx, row)
 

@@ -13,25 +13,24 @@ block another position than was acknowledged, the history gets a new epoch. Read
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as Unanswered
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from uuid import uuid4
 
 from sisock.beside import TableRows
-from sisock.blocks import Block, news
-from sisock.errors import Busy, InvalidArgument, LateRow, LostLease, SisockError, StoreAway, StoreDamaged, StoreFull
+from sisock.blocks import Block
+from sisock.errors import LostLease, SisockError, StoreAway, StoreFull
 from sisock.history import Keeping
 from sisock.positions import Position
-from sisock.store.boxes import Box, Kept
+from sisock.store.boxes import Box
 from sisock.store.committer import Mark
+from sisock.store.handover import HandOver, Job, Patience, hand_in, in_thread, within
 from sisock.store.inbox import Inbox
 from sisock.store.keeping import checked
 from sisock.store.lines import Line, load_all
@@ -39,61 +38,16 @@ from sisock.store.store import NodeHistory
 from sisock.times import now
 from sisock.uris import check_field_name
 
+log = logging.getLogger(__name__)
+
 # Seconds between two tries to reach a database that is away.
 RETRY_SECONDS = 2.0
-# Seconds within which the database says that a block is kept; then the block goes to the file.
-ANSWER_WITHIN = 15.0
 # Seconds that a start waits for the database, so that the first rows are its own already; and that an end waits for it.
 PATIENCE = 3.0
 # So many times as long, while another process writes the node: whoever comes by the name says so (`try_now`).
 SELDOM = 5
-# Blocks that are handed over together: more than may come meanwhile, so that it comes to an end.
-HANDED_TOGETHER = 512
-HANDED_BYTES = 64 << 20
-# A block of so many rows is compared with what the database has: a file that was read again may bring nothing new.
-MANY_ROWS = 4096
-
 # Opens the history to be written, given the number of the lease that one had; None while another process may write it.
 Connect = Callable[[int | None], NodeHistory | None]
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    timeline: str
-    block: Block
-    lateness: float
-    correct: bool
-    beside: Sequence[TableRows] = ()
-    mark: Mark = field(default_factory=lambda: Mark("", 0))
-    done: Future[Position] = field(default_factory=Future)
-
-    @property
-    def size(self) -> int:
-        return 200 + 8 * len(self.block) * (1 + len(self.block.columns)) + sum(one.size for one in self.beside)
-
-
-@dataclass(slots=True)
-class _Replay:
-    """A hand-over that is under way: to which history, and what that had taken in when it began."""
-
-    history: NodeHistory
-    applied: dict[str, int]
-
-
-class _Patience:
-    """Waits for what becomes of blocks; a database that makes no progress for so long is away."""
-
-    def __init__(self) -> None:
-        self._ends = monotonic() + ANSWER_WITHIN
-
-    def answer(self, future: Future[Position]) -> BaseException | None:
-        """Why a block was not kept, None if it was; StoreAway if that is not known in time."""
-        try:
-            error = future.exception(max(0.0, self._ends - monotonic()))
-        except Unanswered:
-            return StoreAway(f"the database has not answered for {ANSWER_WITHIN:g} s")
-        self._ends = monotonic() + ANSWER_WITHIN
-        return error
 
 
 class Outbox:
@@ -122,13 +76,13 @@ class Outbox:
         # Whether the file knows less than `_lines`: then the next block takes all of them with it.
         self._know_all = True
         self._history: NodeHistory | None = None
-        self._replay: _Replay | None = None
+        self._replay: HandOver | None = None
         self._mine: int | None = None
         self._lost: LostLease | None = None
         self._trouble: Exception | None = StoreAway("the database has not been reached yet")
         self._since: float | None = now()
         self._told: Keeping | None = None
-        self._jobs: Inbox[_Job] = Inbox()
+        self._jobs: Inbox[Job] = Inbox()
         # A server that is away may take long to say so: it is asked in a thread of its own.
         self._answer: Future[NodeHistory | None] | None = None
         self._next_try = monotonic()
@@ -155,7 +109,7 @@ class Outbox:
         for name in block.columns:
             check_field_name(name)
         self._check(block)
-        job = _Job(timeline, block, lateness, correct, beside)
+        job = Job(timeline, block, lateness, correct, beside)
         self._jobs.put(job, wait=wait)
         return job.done
 
@@ -216,7 +170,7 @@ class Outbox:
             self._answer.add_done_callback(_close_unused)
         if self._history is not None:
             # Without it the next start numbers in an epoch of its own, should the database be away then.
-            with suppress(StoreFull):
+            with suppress(SisockError):
                 self._box.know(self._lines, self._epoch)
         self._let_go(release=True)
         # A server that does not answer does not keep the program from ending.
@@ -254,7 +208,7 @@ class Outbox:
             return
         if self._answer is None and (self._soon or monotonic() >= self._next_try):
             self._soon = False
-            self._answer = _in_thread(self._connect, self._mine)
+            self._answer = in_thread(self._connect, self._mine)
             self._answer.add_done_callback(lambda _: self._jobs.wake())
         if self._answer is not None and self._answer.done():
             answer, self._answer = self._answer, None
@@ -283,14 +237,14 @@ class Outbox:
             return
         if not isinstance(self._trouble, StoreFull):
             self._trouble = StoreAway("the database is back, and the blocks that waited for it are handed over to it")
-        # What comes after a commit that was not answered must not be taken in before it.
-        history.store.committer.stop_when_away = True
         self._mine = history.number
-        self._replay = _Replay(history, {})
-        # The lease was taken before this is read, and every append checks it: so nobody else adds to it meanwhile.
-        self._replay.applied = history.applied()
+        try:
+            self._replay = HandOver(history)
+        except BaseException:
+            self._leave(history)
+            raise
         if not self.waiting:
-            self._settle(history)
+            self._settle(self._replay)
 
     def _fall_back(self, error: Exception | None) -> None:
         self._let_go()
@@ -305,20 +259,27 @@ class Outbox:
             self._since = now()
         self._history = self._replay = None
         if history is not None:
-            closing = threading.Thread(target=_leave, args=(history, release), daemon=True, name="sisock-outbox-close")
-            closing.start()
-            self._closing = [*(one for one in self._closing if one.is_alive()), closing]
+            self._leave(history, release=release)
+
+    def _leave(self, history: NodeHistory, *, release: bool = False) -> None:
+        closing = threading.Thread(target=_leave, args=(history, release), daemon=True, name="sisock-outbox-close")
+        closing.start()
+        self._closing = [*(one for one in self._closing if one.is_alive()), closing]
 
     def _tell(self) -> None:
         keeping = self.keeping
         # At a start it is not known yet how it goes.
         if keeping != self._told and self._begun.is_set():
             self._told = keeping
-            self._changed(keeping)
+            try:
+                self._changed(keeping)
+            except Exception:
+                # Whoever is told may fail; rows are kept all the same.
+                log.exception("how rows are kept could not be told")
 
     # Blocks that come
 
-    def _keep(self, jobs: list[_Job]) -> None:
+    def _keep(self, jobs: list[Job]) -> None:
         try:
             if self._lost is not None:
                 raise self._lost
@@ -334,25 +295,27 @@ class Outbox:
                 if not job.done.done():
                     job.done.set_exception(error)
 
-    def _hand_in(self, history: NodeHistory, jobs: list[_Job]) -> list[_Job]:
+    def _hand_in(self, history: NodeHistory, jobs: list[Job]) -> list[Job]:
         """Gives blocks to the database; those that it did not answer."""
-        sent: list[tuple[_Job, Future[Position]]] = []
-        left: list[_Job] = []
-        patience = _Patience()
+        sent: list[tuple[Job, Future[Position]]] = []
+        left: list[Job] = []
+        patience = Patience()
         away: Exception | None = None
         for job in jobs:
             try:
-                sent.append((job, _append(history, job, [future for _, future in sent], patience)))
+                sent.append((job, hand_in(history, job, [future for _, future in sent], patience)))
             except StoreAway as error:
                 away = error
                 left.append(job)
             except SisockError as error:
                 job.done.set_exception(error)
-        unanswered: list[_Job] = []
+        unanswered: list[Job] = []
         for job, future in sent:
             failed = patience.answer(future)
             if isinstance(failed, StoreAway):
                 away = failed
+                # It may be taken in yet; what comes behind it may not, if it is refused: it is handed over in its turn.
+                history.store.committer.stops_at = (Exception,)
                 unanswered.append(job)
             elif failed is not None:
                 if isinstance(failed, LostLease):
@@ -368,9 +331,9 @@ class Outbox:
             self._fall_back(away)
         return [*unanswered, *left]
 
-    def _store(self, jobs: list[_Job]) -> None:
+    def _store(self, jobs: list[Job]) -> None:
         """Commits blocks to the file, numbered as the database would have."""
-        kept: list[tuple[_Job, Position]] = []
+        kept: list[tuple[Job, Position]] = []
         touched = dict.fromkeys(job.timeline for job in jobs)
         before = {name: deepcopy(self._lines[name]) for name in touched if name in self._lines}
         try:
@@ -407,77 +370,41 @@ class Outbox:
         """Hands over the blocks that wait longest; when none is left the database is written to directly."""
         if self._replay is None:
             return
-        history, applied = self._replay.history, self._replay.applied
-        box = next((box for box in self._others if box.waiting), self._box)
-        some = box.first(HANDED_TOGETHER, HANDED_BYTES)
-        patience = _Patience()
-        sent: list[tuple[Kept, Future[Position] | None]] = []
-        refused: list[tuple[int, str]] = []
-        for kept in some:
-            future, block = None, kept.block
-            if isinstance(block, StoreDamaged):
-                refused.append((kept.key, str(block)))
-            elif kept.mark.number > applied.get(kept.mark.box, 0):
-                if len(block) >= MANY_ROWS:
-                    # Not before all that came before it is there.
-                    for _, earlier in sent:
-                        if earlier is not None:
-                            patience.answer(earlier)
-                    there, _ = history.read(kept.timeline, list(block.columns), int(block.t[0]), int(block.t[-1]) + 1)
-                    block = news(there, block)
-                # It was checked when it was acknowledged.
-                job = _Job(kept.timeline, block, 0.0, True, kept.beside, kept.mark)
-                future = _append(history, job, [earlier for _, earlier in sent if earlier is not None], patience)
-            sent.append((kept, future))
-        moved = False
-        for kept, future in sent:
-            if future is None:
-                continue
-            error = patience.answer(future)
-            if isinstance(error, InvalidArgument | LateRow | ValueError | TypeError):
-                refused.append((kept.key, str(error)))
-            elif error is not None:
-                raise error
-            at = None if error is not None else future.result()
-            moved |= kept.position.epoch == history.epoch and kept.position != at
-        if some:
-            box.done(some[-1].key, len(some), refused, moved=moved)
+        self._replay.some(next((box for box in self._others if box.waiting), self._box))
         if not self.waiting:
-            self._settle(history)
+            self._settle(self._replay)
 
-    def _settle(self, history: NodeHistory) -> None:
+    def _settle(self, replay: HandOver) -> None:
         """Goes on with the database, now that nothing waits any more."""
         boxes = [self._box, *self._others]
         runs = [run for box in boxes for run in box.runs if run != self._run]
-        if any(box.moved for box in boxes):
-            history = history.begin_anew()
-            self._replay, self._mine = _Replay(history, {}), history.number
-        with history.store.database.reading() as tx:
-            lines = {line.name: line for line in load_all(tx, history.node)}
-        # From here on the database counts alone, until it is away.
+        history, lines = replay.history, within(_lines_of, replay.history)
+        # Where nobody heard which numbers were given, the last one tells.
+        unheard = [(self._lines[name], lines[name]) for name in replay.unheard if name in lines and name in self._lines]
+        if any(box.moved for box in boxes) or any(
+            ours.epoch == theirs.epoch and ours.seq != theirs.seq for ours, theirs in unheard
+        ):
+            replay.history = history = within(history.begin_anew)
+            self._mine = history.number
+            lines = within(_lines_of, history)
+        # From here on the database counts alone, until it is away: then nothing more may be taken in before that.
+        history.store.committer.stops_at = (StoreAway,)
         self._box.settle([self._run])
         for box in self._others:
             box.settle([])
             box.remove()
         self._others = []
         # Not before the files know that nothing of those runs is to be handed over again.
-        history.forget_applied(runs)
+        within(history.forget_applied, runs)
         self._lines, self._epoch, self._know_all = lines, history.epoch, False
         self._history, self._replay, self._trouble, self._since = history, None, None, None
         self._begun.set()
 
 
-def _append(history: NodeHistory, job: _Job, earlier: Sequence[Future[Position]], patience: _Patience) -> Future[Position]:
-    """Hands a block in without waiting for ever for room in the queue of a database that does not answer."""
-    how: dict[str, Any] = {"lateness": job.lateness, "correct": job.correct, "wait": False}
-    how |= {"mark": job.mark, "beside": job.beside}
-    try:
-        return history.append(job.timeline, job.block, **how)
-    except Busy:
-        for future in earlier:
-            if isinstance(error := patience.answer(future), StoreAway):
-                raise error from None
-        return history.append(job.timeline, job.block, **how)
+def _lines_of(history: NodeHistory) -> dict[str, Line]:
+    """What the database knows of the timelines."""
+    with history.store.database.reading() as tx:
+        return {line.name: line for line in load_all(tx, history.node)}
 
 
 def _mirror(line: Line, block: Block, kinds: dict[str, str]) -> None:
@@ -485,20 +412,6 @@ def _mirror(line: Line, block: Block, kinds: dict[str, str]) -> None:
     if len(block):
         last = int(block.t[-1])
         line.newest = last if line.newest is None else max(line.newest, last)
-
-
-def _in_thread(function: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Calls a function in a thread that does not keep the program from ending."""
-    done: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(function(*args))
-        except BaseException as error:  # noqa: BLE001  it goes to whoever asked
-            done.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="sisock-outbox-connect").start()
-    return done
 
 
 def _leave(history: NodeHistory, release: bool) -> None:

@@ -124,7 +124,7 @@ class Shelf(ABC):
 
     # Single cells, those that were read lately from memory: of a chunk's column an engine hands out the whole, and a plot
     # that is drawn again wants the same few cells of very many of them. No chunk that is there changes until its timeline is
-    # mended, so the count of mendings is part of the key.
+    # mended, so the count of mendings is part of the key, and so is the epoch, since numbers are given again.
 
     def times_of(self, tx: Tx, line: Line, wanted: Wanted) -> Ints:
         """Times of these cells, (cells, 256); what is behind a chunk's last row repeats or follows it."""
@@ -133,7 +133,7 @@ class Shelf(ABC):
             cells = _by_chunk(missing)
             return self.open_times(tx, line, list(cells)).cells(cells)
 
-        return np.concatenate(self.cells.find(wanted.keys(f"t{line.id}.{line.mended}"), read)).reshape(-1, CELL)
+        return np.concatenate(self.cells.find(wanted.keys(f"t{line.life}"), read)).reshape(-1, CELL)
 
     def rows_of(self, tx: Tx, line: Line, name: str, wanted: Wanted, rows: npt.NDArray[Any]) -> tuple[Micros, Column]:
         """Times and values of a field in the first rows of these cells, so many of each."""
@@ -151,7 +151,7 @@ class Shelf(ABC):
             starts = self.open_times(tx, line, some).starts
             return [starts[ordinal] for ordinal in some]
 
-        return self.cells.find(list(zip(repeat(f"s{line.id}.{line.mended}"), ords, repeat(0))), read)
+        return self.cells.find(list(zip(repeat(f"s{line.life}"), ords, repeat(0))), read)
 
     def values_of(self, tx: Tx, line: Line, name: str, wanted: Wanted) -> Column:
         """Values of a field in these cells, 256 a cell; null where a chunk has none."""
@@ -166,7 +166,7 @@ class Shelf(ABC):
             return list(zip(values, valid, strict=True))
 
         # An integer's field may become one of floats.
-        found = self.cells.find(wanted.keys(f"v{kind}{line.ids[name]}.{line.mended}"), read)
+        found = self.cells.find(wanted.keys(f"v{kind}{line.ids[name]}.{line.life}"), read)
         values = np.concatenate([one for one, _ in found])
         if all(valid is None for _, valid in found):
             return Column(values)
@@ -189,7 +189,7 @@ class Shelf(ABC):
             # As octets, which are joined ten times as fast as structures.
             return [_octets(new[ordinal], dtype) if ordinal in new else _NOTHING for _, ordinal, _ in missing]
 
-        parts = self.summaries.find(list(zip(repeat(f"{kind}{number}.{line.mended}"), ords, repeat(0))), read)
+        parts = self.summaries.find(list(zip(repeat(f"{kind}{number}.{line.life}"), ords, repeat(0))), read)
         return np.repeat(ords, [len(part) // dtype.itemsize for part in parts]), np.concatenate(parts).view(dtype)
 
     # Blocks

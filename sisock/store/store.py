@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -53,6 +54,7 @@ class Store:
         self.database = database
         self.shelf: Shelf = SqliteShelf() if database.engine == "sqlite" else PostgresShelf()
         self._committer: Committer | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, address: str | Path, *, pool: int = 8, tables: Tables | None = None) -> Self:
@@ -76,9 +78,10 @@ class Store:
     @property
     def committer(self) -> Committer:
         """The thread that writes; it starts with the first writer."""
-        if self._committer is None:
-            self._committer = Committer(self.database, self.shelf)
-        return self._committer
+        with self._lock:
+            if self._committer is None:
+                self._committer = Committer(self.database, self.shelf)
+            return self._committer
 
     def nodes(self) -> list[str]:
         """Names of the nodes that have a history here."""
@@ -115,7 +118,8 @@ class Store:
                 )
         if row is None:
             raise LostLease(f"another process took the lease of {name!r} meanwhile, so it was not taken")
-        return NodeHistory(self, name, int(row[0]), str(row[2]), Lease(int(row[0]), name, int(row[1])))
+        number, lease, epoch = int(row[0]), int(row[1]), str(row[2])
+        return NodeHistory(self, name, number, epoch, Lease(number, name, lease, epoch))
 
     def tenure(self, name: str) -> Tenure | None:
         """Who took the lease of a node last, and its number; None if the node has no history yet."""
@@ -157,9 +161,6 @@ class Store:
             tx.run("DELETE FROM timelines WHERE node = ?", row[0])
             tx.run("DELETE FROM applied WHERE node = ?", row[0])
             tx.run("DELETE FROM nodes WHERE id = ?", row[0])
-        if self._committer is not None:
-            # SQLite gives the number of what was the last node to the next one, whose timelines are none of those.
-            self._committer.forget(int(row[0]))
 
     def restored(self, name: str) -> None:
         """Gives a node's history a new epoch, as it must have after it was brought back from a copy."""
@@ -300,7 +301,11 @@ class NodeHistory:
     def release(self) -> None:
         """Says in the store that this process writes the node no more, so that others need not ask for it."""
         with self._database.writing() as tx:
-            tx.run("UPDATE nodes SET holder = NULL WHERE id = ? AND lease = ?", self._node, self._writing().number)
+            lease = self._writing()
+            tx.run(
+                "UPDATE nodes SET holder = NULL WHERE id = ? AND lease = ? AND epoch = ?",
+                *(lease.node, lease.number, lease.epoch),
+            )
 
     def begin_anew(self) -> NodeHistory:
         """Gives the history a new epoch, under this writer's lease, and the history as it is from then on."""
@@ -308,10 +313,11 @@ class NodeHistory:
         epoch = uuid4().hex
         with self._database.writing() as tx:
             if not tx.run(
-                "UPDATE nodes SET epoch = ?, lease = lease + 1 WHERE id = ? AND lease = ?", epoch, self._node, lease.number
+                "UPDATE nodes SET epoch = ?, lease = lease + 1 WHERE id = ? AND lease = ? AND epoch = ?",
+                *(epoch, lease.node, lease.number, lease.epoch),
             ):
                 raise LostLease(f"another process writes the history of {self.name!r} now")
-        return NodeHistory(self.store, self.name, self._node, epoch, Lease(self._node, self.name, lease.number + 1))
+        return NodeHistory(self.store, self.name, self._node, epoch, Lease(self._node, self.name, lease.number + 1, epoch))
 
     @property
     def number(self) -> int:
@@ -328,7 +334,13 @@ class NodeHistory:
     def timelines(self) -> list[str]:
         """Names of the timelines that have come."""
         with self._database.reading() as tx:
-            return [name for (name,) in tx.rows("SELECT name FROM timelines WHERE node = ? ORDER BY id", self._node)]
+            return [
+                name
+                for (name,) in tx.rows(
+                    "SELECT t.name FROM timelines t JOIN nodes n ON n.id = t.node WHERE n.id = ? AND n.name = ? ORDER BY t.id",
+                    *(self._node, self.name),
+                )
+            ]
 
     def fields(self, timeline: str) -> list[str]:
         """Names of the fields of a timeline."""
@@ -423,7 +435,10 @@ class NodeHistory:
     def newest(self, timeline: str) -> int | None:
         """Last time; None if the timeline has no rows."""
         with self._database.reading() as tx:
-            row = tx.one("SELECT newest FROM timelines WHERE node = ? AND name = ?", self._node, timeline)
+            row = tx.one(
+                "SELECT newest FROM timelines t JOIN nodes n ON n.id = t.node WHERE n.id = ? AND n.name = ? AND t.name = ?",
+                *(self._node, self.name, timeline),
+            )
             return None if row is None or row[0] is None else int(row[0])
 
     def interval(self, timeline: str) -> float | None:
@@ -441,4 +456,4 @@ class NodeHistory:
             return tx.rows(sql, *parameters)
 
     def _load(self, tx: Tx, timeline: str) -> Line:
-        return load(tx, self._node, timeline) or Line(-1, timeline, self.epoch)
+        return load(tx, self._node, self.name, timeline) or Line(-1, timeline, self.epoch)

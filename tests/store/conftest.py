@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
@@ -11,9 +12,15 @@ from tempfile import mkdtemp
 import psutil
 import pytest
 
-from sisock.store import Store
+from sisock.store import Store, outbox
 
 _numbers = count()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A start waits for its database, also on a busy machine: the tests say when that is away."""
+    monkeypatch.setattr(outbox, "PATIENCE", 60)
 
 
 @pytest.fixture(scope="session")
@@ -84,12 +91,16 @@ class Server:
 
     def freeze(self) -> None:
         """SIGSTOP: it is there, and does not answer."""
+        # The first one before all: it makes no more of them then.
+        psutil.Process(self._server.get_pid()).suspend()
         for process in self.processes:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def thaw(self) -> None:
         for process in self.processes:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def stop(self) -> None:
         self._server.cleanup()

@@ -278,6 +278,43 @@ def test_a_history_is_deleted_while_blocks_are_on_their_way(store, history):
             assert tx.known(f"SELECT count(*) FROM {table}") == (0,), table
 
 
+def test_a_writer_of_a_node_that_was_deleted_writes_into_no_other(address):
+    """SQLite gives its number, and the next writer begins with the same lease."""
+    row = [Block(np.array([t]), {"x": Column(np.array([1.0]))}) for t in range(4)]
+    for name in ("attic", "roof"):
+        with Store.open(address) as here, Store.open(address) as there:
+            old = here.node("roof")
+            keep(old, "t", row[0])
+            there.forget("roof")
+            new = there.node(name)
+            keep(new, "t", row[1])
+            for _ in range(2):
+                with pytest.raises(LostLease):
+                    keep(old, "t", row[2], correct=True)
+            with pytest.raises(LostLease):
+                old.begin_anew()
+            old.release()
+            assert there.holder(name) is not None
+            keep(new, "t", row[3])
+            assert new.read("t", ["x"], EARLIEST, LATEST)[0].t.tolist() == [1, 3]
+            if name != "roof":
+                assert old.timelines() == [] and old.newest("t") is None
+                assert len(old.read("t", ["x"], EARLIEST, LATEST)[0]) == 0
+            there.forget(name)
+
+
+def test_what_was_remembered_of_a_node_that_was_deleted_is_not_shown_of_the_next(store):
+    for value, start in ((1.0, 0), (7.0, 500)):
+        history = store.node("roof")
+        keep(history, "t", Block(start + np.arange(20_000) * 1000, {"x": Column(np.full(20_000, value))}))
+        history.compact("t").result(30)
+        rows, _ = history.last_before("t", ["x"], np.array([5_000_000, 9_000_000]))
+        assert rows.t.tolist() == [5_000_000 - start, 9_000_000 - start]
+        assert rows.columns["x"].values.tolist() == [value, value]
+        assert history.overview("t", ["x"], EARLIEST, LATEST, 10).fields["x"].columns["x"].values.max() == value
+        store.forget("roof")
+
+
 def test_pages_follow_each_other_and_hold_no_transaction(filled, store):
     history, block = filled
     pages = []

@@ -30,6 +30,7 @@ def folder():
     shutil.rmtree(made)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("what", "size"), [("file", "12m"), ("outbox", "12m"), ("server", "40m")])
 def test_a_full_disk_stops_appends_and_nothing_else(folder, what, size):
     if what == "server" and os.geteuid() != 0:

@@ -53,6 +53,9 @@ class Roof(DataNode):
         return {"home": os.environ["THIS"]}
 '''
 
+# Processes start, take over and leave, several times.
+pytestmark = pytest.mark.timeout(300)
+
 
 class Homes:
     """Two homes at one router, whose nodes keep their history in one database."""
@@ -250,6 +253,7 @@ def test_the_doctor_says_that_the_database_is_away(homes, server):
     assert "bring it back" in said and "blocks wait on this machine's disk" in said
     server.start()
     homes.more_from("here")
+    wait(lambda: homes.waiting("here") == 0)
     assert "blocks wait" not in doctor()
     here.send_signal(signal.SIGTERM)
     assert here.wait(60) == 0

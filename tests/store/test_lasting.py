@@ -14,7 +14,8 @@ from sisock import DataNode, Field
 from sisock.blocks import Block, Column
 from sisock.errors import InvalidArgument, LostLease
 from sisock.history import Keeping
-from sisock.store import Store, StoreAway, checking, outbox
+from sisock.store import Store, StoreAway, StoreFull, checking, handover
+from sisock.store import committer as committing
 from sisock.store.boxes import Box, contents
 from sisock.store.database import Database
 from sisock.store.lasting import LastingHistory, open_history
@@ -125,13 +126,14 @@ def test_readers_are_answered_after_a_restart_without_a_failure(server, made):
 
 
 def test_a_server_that_only_does_not_answer_keeps_nothing_back(server, made, monkeypatch):
-    monkeypatch.setattr(outbox, "ANSWER_WITHIN", 0.5)
     history = made(server.address)
     history.append("t", row(0)).result(30)
     server.freeze()
     try:
-        kept = [history.append("t", row(t)) for t in range(1, 4)]
-        assert [future.result(30).seq for future in kept] == [2, 3, 4]
+        with monkeypatch.context() as hurried:
+            hurried.setattr(handover, "ANSWER_WITHIN", 0.5)
+            kept = [history.append("t", row(t)) for t in range(1, 4)]
+            assert [future.result(30).seq for future in kept] == [2, 3, 4]
         assert "has not answered" in history.keeping.away
     finally:
         server.thaw()
@@ -165,7 +167,7 @@ def test_a_node_goes_on_and_says_so(server, made):
 
 
 def test_rows_that_come_while_others_are_handed_over_do_not_wait_for_it(server, made, monkeypatch):
-    monkeypatch.setattr(outbox, "HANDED_TOGETHER", 4)
+    monkeypatch.setattr(handover, "HANDED_TOGETHER", 4)
     history = made(server.address)
     server.kill()
     for t in range(40):
@@ -179,7 +181,7 @@ def test_rows_that_come_while_others_are_handed_over_do_not_wait_for_it(server, 
 
 
 def test_a_file_that_is_read_again_without_the_database_changes_nothing(server, made, monkeypatch):
-    monkeypatch.setattr(outbox, "MANY_ROWS", 100)
+    monkeypatch.setattr(handover, "MANY_ROWS", 100)
     history = made(server.address)
     block = Block(np.arange(200), {"x": Column(np.arange(200.0))})
     history.append("t", block).result(30)
@@ -200,6 +202,33 @@ def test_what_postgresql_does_not_keep_is_said_before_it_is_acknowledged(server,
     server.start()
     until(lambda: not history.keeping.away)
     assert history.keeping.refused == 0
+
+
+def test_rows_are_not_read_in_part_while_the_database_is_full(address, made, monkeypatch):
+    named = {"me": False}
+    first = made(address, OTHER, "there")
+    first.append("t", row(0)).result(30)
+    second = made(address, ME, "here", has_name=lambda: named["me"])
+    second.append("t", row(1)).result(30)
+    assert second.read("t", ["x"], EARLIEST, LATEST)[0].t.tolist() == [0]
+    full, keep = threading.Event(), committing.keep
+
+    def refuse(*args):
+        if full.is_set():
+            raise StoreFull("full")
+        return keep(*args)
+
+    monkeypatch.setattr(committing, "keep", refuse)
+    full.set()
+    named["me"] = True
+    second.named()
+    until(lambda: "full" in (second.keeping.away or ""))
+    for read in (lambda: second.read("t", ["x"], EARLIEST, LATEST), lambda: second.select("SELECT 1")):
+        with pytest.raises(StoreAway, match="cannot be read now"):
+            read()
+    full.clear()
+    until(lambda: not second.keeping.away)
+    assert second.read("t", ["x"], EARLIEST, LATEST)[0].t.tolist() == [0, 1]
 
 
 # Leases
@@ -438,10 +467,11 @@ def test_every_row_that_was_acknowledged_is_there_after_the_server_was_killed(se
         for _ in range(KILLS):
             more(60)
             # It dies while others are under way.
+            base = len(written)
             allowed.release(20)
-            until(lambda: failed or len(written) % 80 > 61)
+            until(lambda base=base: failed or len(written) >= base + 2)
             server.kill()
-            until(lambda: failed or len(written) % 80 == 0)
+            until(lambda base=base: failed or len(written) == base + 20, 120)
             server.start()
             until(lambda: failed or not history.keeping.away, 120)
     finally:

@@ -1,14 +1,17 @@
 """With its database away a node goes on keeping rows, and nothing of it is lost or doubled."""
 
+import threading
 import time
 
 import numpy as np
 import pytest
 
+from sisock.beside import TableRows
 from sisock.blocks import Block, Column
-from sisock.errors import LateRow, SisockError
+from sisock.errors import Busy, LateRow, SisockError
 from sisock.positions import Position
-from sisock.store import Store, StoreAway
+from sisock.store import NodeHistory, Store, StoreAway, StoreFull, handover
+from sisock.store import committer as committing
 from sisock.store.boxes import Box
 from sisock.store.committer import Mark
 from sisock.store.migrations import downgrade
@@ -219,6 +222,141 @@ def test_what_the_database_does_not_take_in_is_kept_beside(address, tmp_path, mo
         outbox.append("t", row(which)).result(30)
         assert outbox.refused == which
     outbox.close()
+
+
+@pytest.fixture
+def waits(address, tmp_path):
+    """An outbox in whose file blocks wait for a database, and the switch that brings it back."""
+    switch = Switch(address)
+    switch.there = False
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.01)
+    yield outbox, switch
+    outbox.close()
+
+
+def fails_once(monkeypatch, t, error):
+    """The database fails at the block of this time, once, and is well right afterwards."""
+    keep, failed = committing.keep, []
+
+    def once(tx, shelf, line, waiting, block, *more):
+        if block.t[0] == t and not failed:
+            failed.append(t)
+            raise error
+        return keep(tx, shelf, line, waiting, block, *more)
+
+    monkeypatch.setattr(committing, "keep", once)
+
+
+@pytest.mark.parametrize("error", [StoreFull("full"), StoreAway("away"), Busy("busy")], ids=lambda error: type(error).__name__)
+def test_a_replay_that_breaks_off_loses_nothing(waits, address, monkeypatch, error):
+    outbox, switch = waits
+    monkeypatch.setattr(committing, "MAX_TOGETHER", 4)
+    for t in range(20):
+        outbox.append("t", row(t)).result(30)
+    fails_once(monkeypatch, 5, error)
+    switch.reconnect(outbox)
+    assert (outbox.waiting, outbox.refused) == (0, 0)
+    assert read(address)[0].t.tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("at", [[1], [2], [0, 1, 2], [0, 2]], ids=str)
+def test_a_block_that_cannot_be_kept_is_put_beside_wherever_it_stands(waits, address, at):
+    outbox, switch = waits
+    for t in range(3):
+        # There is no such table.
+        beside = [TableRows("notes", ("id", "w"), [("a", "b")], ("id",))] if t in at else ()
+        outbox.append("t", row(t), beside=beside).result(30)
+    switch.reconnect(outbox)
+    assert (outbox.waiting, outbox.refused) == (0, len(at))
+    assert read(address)[0].t.tolist() == [t for t in range(3) if t not in at]
+
+
+def test_what_was_refused_before_a_replay_broke_off_is_known(waits, address, monkeypatch):
+    outbox, switch = waits
+    monkeypatch.setattr(committing, "MAX_TOGETHER", 4)
+    with Store.open(address) as store:
+        store.node("roof").append("t", Block(np.array([0]), {"x": Column.of(["text"], "x")})).result(30)
+    for t in range(1, 4):
+        outbox.append("t", row(t)).result(30)
+    for t in range(20):
+        outbox.append("u", row(t)).result(30)
+    fails_once(monkeypatch, 15, StoreAway("killed"))
+    switch.reconnect(outbox)
+    assert (outbox.waiting, outbox.refused) == (0, 3)
+    assert read(address, "u")[0].t.tolist() == list(range(20))
+
+
+def test_positions_that_nobody_heard_of_are_held_to_those_that_were_acknowledged(address, tmp_path, monkeypatch):
+    switch = Switch(address)
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.01)
+    before = outbox.append("t", row(0)).result(30)
+    switch.cut(monkeypatch)
+    assert outbox.append("t", row(1)).result(30) == Position(before.epoch, 2)
+    outbox.close()
+    # Somebody else took that number, and a replay died before it could say that it gave the block another one.
+    switch.there = True
+    history = switch.connect()
+    history.append("t", row(5)).result(30)
+    box = Box(tmp_path / "outbox.db")
+    (kept,) = box.first(100, 1 << 20)
+    box.close()
+    assert history.append("t", row(1), correct=True, mark=kept.mark).result(30).seq == 3
+    history.store.close()
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.01)
+    after = outbox.append("t", row(6)).result(30)
+    outbox.close()
+    assert after.epoch != before.epoch and after.seq == 4
+
+
+def test_a_database_that_hangs_when_it_is_asked_keeps_nothing_back(waits, address, monkeypatch):
+    outbox, switch = waits
+    outbox.append("t", row(0)).result(30)
+    answers = threading.Event()
+    applied = NodeHistory.applied
+
+    def hangs(history):
+        answers.wait(60)
+        return applied(history)
+
+    with monkeypatch.context() as hurried:
+        hurried.setattr(handover, "ANSWER_WITHIN", 0.05)
+        hurried.setattr(NodeHistory, "applied", hangs)
+        switch.there = True
+        while "has not answered" not in (outbox.away or ""):
+            time.sleep(0.005)
+        outbox.append("t", row(1)).result(30)
+        answers.set()
+    switch.reconnect(outbox)
+    assert read(address)[0].t.tolist() == [0, 1]
+
+
+def test_a_full_disk_does_not_keep_a_node_from_its_database(waits, monkeypatch):
+    outbox, switch = waits
+    box = outbox._box
+    outbox.append("t", row(0)).result(30)
+    note, full = box._note, [True]
+
+    def once(runs):
+        if full.pop() if full else False:
+            raise StoreFull("full")
+        note(runs)
+
+    monkeypatch.setattr(box, "_note", once)
+    switch.reconnect(outbox)
+    assert outbox.append("t", row(1)).result(30).seq == 2
+    assert not full
+
+
+def test_whoever_is_told_may_fail(address, tmp_path, caplog):
+    def told(_):
+        raise RuntimeError("cannot hear")
+
+    switch = Switch(address)
+    outbox = Outbox(tmp_path / "outbox.db", switch.connect, retry=0.01, changed=told)
+    for t in range(2):
+        outbox.append("t", row(t)).result(30)
+    outbox.close()
+    assert "cannot hear" in caplog.text
 
 
 def test_the_schema_goes_up_and_down(address):
