@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,10 +13,11 @@ from sisock.blocks import Block
 from sisock.errors import SisockError, StoreDamaged
 from sisock.store import schema
 from sisock.store.database import Tx
+from sisock.store.growing import agrees, numbers, parted, readable, summed
 from sisock.store.layers import EMPTY, overlay
 from sisock.store.lines import Line, Meta, load_all, metas
 from sisock.store.packing import kind_of
-from sisock.store.pyramid import cells_of
+from sisock.store.pyramid import FAN_BITS, STEP_BITS, TOP, cells_of
 from sisock.store.store import Store
 from sisock.times import EARLIEST, LATEST, iso, to_seconds
 
@@ -24,10 +27,13 @@ Progress = Callable[[str, str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A part that cannot be read: of a field, or all fields where it is None, from `start` to `end` in microseconds."""
+    """A part that cannot be read, from `start` to `end` in microseconds: of a field or, where it is None, of all fields.
+
+    So it is of all timelines where that is None.
+    """
 
     node: str
-    timeline: str
+    timeline: str | None
     field: str | None
     start: int
     end: int
@@ -35,7 +41,8 @@ class Damage:
 
     def __str__(self) -> str:
         what = "all fields" if self.field is None else repr(self.field)
-        return f"{self.node} {self.timeline}: {what} from {_shown(self.start)} to {_shown(self.end)}: {self.reason}"
+        where = f"{self.node} {self.timeline or '(all timelines)'}"
+        return f"{where}: {what} from {_shown(self.start)} to {_shown(self.end)}: {self.reason}"
 
 
 def _shown(t: int) -> str:
@@ -54,6 +61,11 @@ class Report:
     def sound(self) -> bool:
         """Whether nothing is wrong."""
         return not self.engine and not self.damage
+
+    def add(self, damage: Damage) -> None:
+        """Notes damage, once."""
+        if damage not in self.damage:
+            self.damage.append(damage)
 
 
 def check(store: Store, progress: Progress | None = None) -> Report:
@@ -79,7 +91,8 @@ def copy(source: Store, target: Store, progress: Progress | None = None) -> Repo
     for node, history in writers.items():
         for name in history.timelines():
             history.compact(name).result()
-        with source.database.reading() as tx:
+        # Where they cannot be read any more the report has it already.
+        with suppress(StoreDamaged), source.database.reading() as tx:
             for line in _lines(tx, node):
                 ages = [None if one is None else to_seconds(one) for one in (line.keep, line.coarse_after, line.coarse_step)]
                 if any(age is not None for age in ages):
@@ -121,58 +134,136 @@ def _readable(
 ) -> Iterator[tuple[str, Line, Block]]:
     """Rows of all timelines, a chunk's time at once, each in a transaction of its own."""
     for node in store.nodes():
-        with store.database.reading() as tx:
-            lines = _lines(tx, node)
+        try:
+            with store.database.reading() as tx:
+                lines = _lines(tx, node)
+        except StoreDamaged as error:
+            report.add(Damage(node, None, None, EARLIEST, LATEST, str(error)))
+            continue
         for line in lines:
-            for done, total, start, end in _ranges(store, report, node, line):
-                with store.database.reading() as tx:
-                    block = _rows(tx, store, report, node, line, start, end, pyramid)
+            chunks, ordered = _chunks(store, report, node, line)
+            edges = [EARLIEST, *(chunk.first for chunk in chunks[1:]), LATEST]
+            for at, (start, end) in enumerate(pairwise(edges)):
+                block: Block | None = None
+                try:
+                    with store.database.reading() as tx:
+                        # Those of this moment, where they can be found.
+                        some = metas(tx, line, start, end) if ordered else chunks[at : at + 1]
+                        block = _rows(tx, store, report, node, line, some, start, end, pyramid)
+                except StoreDamaged as error:
+                    # After a page that could not be read the engine also complains at the end.
+                    if block is None:
+                        report.add(Damage(node, line.name, None, start, end, str(error)))
+                        continue
                 report.rows += len(block)
                 yield node, line, block
                 if progress is not None:
-                    progress(node, line.name, done, total)
+                    progress(node, line.name, at + 1, len(edges) - 1)
+            if pyramid:
+                for name in line.ids:
+                    _levels(store, report, node, line, name)
 
 
-def _ranges(store: Store, report: Report, node: str, line: Line) -> list[tuple[int, int, int, int]]:
+def _chunks(store: Store, report: Report, node: str, line: Line) -> tuple[list[Meta], bool]:
+    """The chunks of a timeline, and whether they could be found by their times."""
     try:
         with store.database.reading() as tx:
-            firsts = [chunk.first for chunk in metas(tx, line, EARLIEST, LATEST)]
+            return metas(tx, line, EARLIEST, LATEST), True
     except StoreDamaged as error:
-        report.damage.append(Damage(node, line.name, None, EARLIEST, LATEST, str(error)))
-        return []
-    edges = [EARLIEST, *firsts[1:], LATEST]
-    return [(at + 1, len(edges) - 1, edges[at], edges[at + 1]) for at in range(len(edges) - 1)]
+        found: dict[int, Meta] = {}
+        whole = _scan(store, line, found, "ASC")
+        if not whole:
+            _scan(store, line, found, "DESC")
+            report.add(Damage(node, line.name, None, EARLIEST, LATEST, f"of its chunks only {len(found)} are found: {error}"))
+    return sorted(found.values(), key=lambda chunk: chunk.first), False
 
 
-def _rows(tx: Tx, store: Store, report: Report, node: str, line: Line, start: int, end: int, pyramid: bool) -> Block:
-    layers = [_chunk(tx, store, report, node, line, chunk, pyramid) for chunk in metas(tx, line, start, end)]
-    for patch, seq, first, last in tx.rows(
-        "SELECT patch, seq, first, last FROM blocks WHERE timeline = ? AND last >= ? AND first < ? ORDER BY seq, patch",
-        *(line.id, start, end),
-    ):
+def _scan(store: Store, line: Line, found: dict[int, Meta], way: str) -> bool:
+    """Looks for chunks without an index, from one end of the table up to a page that cannot be read; whether there is none."""
+    if store.database.engine != "sqlite":
+        return False
+    columns = "ord, first, last, rows, seq_low, seq, coarse"
+    query = f"SELECT {columns} FROM chunks NOT INDEXED WHERE timeline = ? ORDER BY rowid {way}"  # noqa: S608  names of ours
+    try:
+        with store.database.reading() as tx:
+            tx.run(query, line.id)
+            while row := tx.cursor.fetchone():
+                found[row[0]] = Meta(*row)
+    except StoreDamaged:
+        return False
+    return True
+
+
+def _rows(
+    tx: Tx, store: Store, report: Report, node: str, line: Line, chunks: Iterable[Meta], start: int, end: int, pyramid: bool
+) -> Block:
+    layers = [_chunk(tx, store, report, node, line, chunk, pyramid) for chunk in chunks]
+    query = "SELECT patch, seq, first, last FROM blocks WHERE timeline = ? AND last >= ? AND first < ? ORDER BY seq, patch"
+    try:
+        with store.database.guarded():
+            heads = tx.rows(query, line.id, start, end)
+    except StoreDamaged as error:
+        report.add(Damage(node, line.name, None, EARLIEST, LATEST, f"what is not sealed: {error}"))
+        heads = []
+    for patch, seq, first, last in heads:
         try:
-            found = store.shelf.blocks(tx, line, patch=bool(patch), after=seq - 1, upto=seq)
+            with store.database.guarded():
+                found = store.shelf.blocks(tx, line, patch=bool(patch), after=seq - 1, upto=seq)
             layers += [stored.block.between(start, end) for stored in found]
         except SisockError as error:
-            report.damage.append(Damage(node, line.name, None, first, last, f"a block that is not sealed: {error}"))
+            report.add(Damage(node, line.name, None, first, last, f"a block that is not sealed: {error}"))
     return overlay(layers, line.kinds)
+
+
+def _levels(store: Store, report: Report, node: str, line: Line, name: str) -> None:
+    """Holds each level of a field's pyramid to the one below it; the lowest is held to the rows."""
+    field, kind = line.ids[name], line.kinds[name]
+    try:
+        with store.database.reading() as tx:
+            below, _ = readable(tx, store.shelf, field, 0, numbers(tx, field, 0))
+            # What lies above a row that is lost, of which is told already, cannot be known.
+            unsure = [int(row) for (row,) in tx.rows("SELECT ord FROM chunk_values WHERE field = ?", field) if row not in below]
+            for level in range(1, TOP + 1):
+                found, damaged = readable(tx, store.shelf, field, level, numbers(tx, field, level))
+                rows = {row: summed({one: below[one] for one in ones}, kind) for row, ones in parted(below, level).items()}
+                unsure = list(parted(unsure, level))
+                for row in sorted({*found, *damaged, *rows}):
+                    if row not in unsure and not (row in found and row in rows and agrees(found[row], rows[row], kind)):
+                        start, end = _span(tx, line, level, row)
+                        what = "cannot be read" if row in damaged else "does not agree with the one below it"
+                        reason = f"level {level} of the pyramid {what}; compact the timeline to make it anew"
+                        report.add(Damage(node, line.name, name, start, end, reason))
+                below = rows
+    except StoreDamaged as error:
+        report.add(Damage(node, line.name, name, EARLIEST, LATEST, f"the pyramid: {error}"))
+
+
+def _span(tx: Tx, line: Line, level: int, row: int) -> tuple[int, int]:
+    bits = STEP_BITS + FAN_BITS * level
+    found = tx.known(
+        "SELECT min(first), max(last) FROM chunks WHERE timeline = ? AND ord >= ? AND ord < ?",
+        *(line.id, row << bits, (row + 1) << bits),
+    )
+    return (EARLIEST, LATEST) if found[0] is None else (int(found[0]), int(found[1]))
 
 
 def _chunk(tx: Tx, store: Store, report: Report, node: str, line: Line, chunk: Meta, pyramid: bool) -> Block:
     def lost(name: str | None, error: Exception) -> None:
-        report.damage.append(Damage(node, line.name, name, chunk.first, chunk.last, str(error)))
+        report.add(Damage(node, line.name, name, chunk.first, chunk.last, str(error)))
 
     try:
-        t = store.shelf.read_chunks(tx, line, {}, [chunk]).t
+        with store.database.guarded():
+            t = store.shelf.read_chunks(tx, line, {}, [chunk]).t
     except SisockError as error:
         lost(None, error)
         return EMPTY
     columns = {}
     for name, kind in line.kinds.items():
         try:
-            columns[name] = store.shelf.read_chunks(tx, line, {name: kind}, [chunk]).columns[name]
-            if pyramid:
-                _pyramid(tx, store, line, chunk, Block(t, {name: columns[name]}), name)
+            with store.database.guarded():
+                columns[name] = store.shelf.read_chunks(tx, line, {name: kind}, [chunk]).columns[name]
+                if pyramid:
+                    _pyramid(tx, store, line, chunk, Block(t, {name: columns[name]}), name)
         except SisockError as error:
             lost(name, error)
     return Block(t, columns)
@@ -190,4 +281,4 @@ def _pyramid(tx: Tx, store: Store, line: Line, chunk: Meta, block: Block, name: 
     if kind_of(column) != "f" or found.dtype == expected.dtype:
         names += ["min", "max"]
     if not all(np.array_equal(found[one], expected[one]) for one in names):
-        raise StoreDamaged("the pyramid does not agree with the rows below it")
+        raise StoreDamaged("the pyramid does not agree with the rows below it; `sisock store copy` makes it anew")

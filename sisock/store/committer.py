@@ -3,6 +3,7 @@
 # ruff: noqa: S608  the names in these statements are our own, and so are the numbers
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,9 +18,11 @@ from sisock.positions import Position
 from sisock.store.database import Database, Tx
 from sisock.store.keeping import Waiting, checked, counted, keep
 from sisock.store.lines import Line, create, load
-from sisock.store.mending import due, fold, retain
+from sisock.store.mending import due, fold, old, retain
 from sisock.store.shelf import Shelf
 from sisock.times import now, to_micros
+
+log = logging.getLogger(__name__)
 
 # What may wait: so many jobs, so many bytes of rows. A caller who brings more waits in turn.
 MAX_JOBS = 1024
@@ -82,6 +85,13 @@ class Task:
 Job = Append | Task
 
 
+class Again:
+    """What a task answers that has more to do: it comes again, in another transaction, behind what waits by then."""
+
+
+AGAIN = Again()
+
+
 class Committer:
     """One thread that writes all of a process's histories in a database, in the order the jobs came."""
 
@@ -96,6 +106,8 @@ class Committer:
         self._stopped: BaseException | None = None
         # What is known of each timeline under a lease; forgotten when a transaction fails.
         self._lines: dict[tuple[Lease, str], tuple[Line, Waiting]] = {}
+        # Timelines whose retention is to be applied.
+        self._retaining: set[tuple[Lease, str]] = set()
         self._thread = threading.Thread(target=self._work, name="sisock-store", daemon=True)
         self._thread.start()
 
@@ -144,7 +156,7 @@ class Committer:
         self._lines.clear()
 
     def _run(self, jobs: list[Job]) -> None:
-        jobs = [job for job in jobs if job.done.set_running_or_notify_cancel()]
+        jobs = [job for job in jobs if job.done.running() or job.done.set_running_or_notify_cancel()]
         if self._stopped is not None:
             for job in jobs:
                 job.done.set_exception(self._stopped)
@@ -174,16 +186,17 @@ class Committer:
                 for job in jobs:
                     self._alone(job)
                 return
-            self._stop(error)
             for job in jobs:
+                self._stop(job, error)
                 job.done.set_exception(error)
             return
-        for _, reason in errors:
-            self._stop(reason)
+        for job, reason in errors:
+            self._stop(job, reason)
         self._hand_on(results, errors)
 
-    def _stop(self, error: BaseException) -> None:
-        if isinstance(error, self.stops_at):
+    def _stop(self, job: Job, error: BaseException) -> None:
+        """Takes nothing more in, if this is what it stops at; a task's own error is no block's."""
+        if isinstance(error, self.stops_at) and (isinstance(job, Append) or isinstance(error, StoreAway)):
             self._stopped = error
 
     def _alone(self, job: Job) -> None:
@@ -198,21 +211,29 @@ class Committer:
                 result = self._one(tx, job)
                 _note_marks(tx, [job])
         except _Refused as refused:
-            self._stop(refused.reason)
+            self._stop(job, refused.reason)
             job.done.set_exception(refused.reason)
         except Exception as error:  # noqa: BLE001
             self._lines.clear()
-            self._stop(error)
+            self._stop(job, error)
             job.done.set_exception(error)
         else:
             job.done.set_result(result)
 
-    @staticmethod
-    def _hand_on(results: list[tuple[Job, Any]], errors: list[tuple[Job, BaseException]]) -> None:
+    def _hand_on(self, results: list[tuple[Job, Any]], errors: list[tuple[Job, BaseException]]) -> None:
         for job, error in errors:
             job.done.set_exception(error)
         for job, result in results:
-            job.done.set_result(result)
+            if result is AGAIN:
+                self._put(job)
+            else:
+                job.done.set_result(result)
+
+    def _put(self, job: Job) -> None:
+        """Puts a task behind what waits, also where that is much."""
+        with self._changed:
+            self._jobs.append(job)
+            self._bytes += job.size
 
     def _lost(self, tx: Tx, lease: Lease) -> LostLease | None:
         lock = " FOR UPDATE" if self._database.engine == "postgresql" else ""
@@ -238,9 +259,28 @@ class Committer:
             tx.many(rows.statement, rows.rows)
         if due(waiting):
             fold(tx, self._shelf, line, waiting)
-        if line.sealed != sealed:
-            retain(tx, self._shelf, line, waiting, to_micros(now()))
+        if (line.keep or line.coarse_after) and (line.sealed != sealed or old(line, waiting, to_micros(now()))):
+            self._retain_soon(job.lease, job.timeline)
         return position
+
+    def _retain_soon(self, lease: Lease, timeline: str) -> None:
+        """Applies the timeline's retention, in transactions of its own: what it meets does not keep a block from being kept."""
+
+        def work(tx: Tx, line: Line, waiting: Waiting) -> int | Again:
+            touched, more = retain(tx, self._shelf, line, waiting, to_micros(now()))
+            return AGAIN if more else touched
+
+        def tell(done: Future[Any]) -> None:
+            error = done.exception()
+            if error is not None and not isinstance(error, (LostLease, StoreAway)):
+                log.warning("%s: old rows of %s stay for now: %s", lease.name, timeline, error)
+
+        if (lease, timeline) not in self._retaining:
+            self._retaining.add((lease, timeline))
+            job = Task(lease, timeline, work)
+            job.done.add_done_callback(lambda _: self._retaining.discard((lease, timeline)))
+            job.done.add_done_callback(tell)
+            self._put(job)
 
     def _line(self, tx: Tx, lease: Lease, timeline: str) -> tuple[Line, Waiting]:
         known = self._lines.get((lease, timeline))

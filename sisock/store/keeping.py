@@ -40,6 +40,8 @@ class Waiting:
     patch_rows: int = 0
     small_patches: int = 0
     patch_fields: frozenset[str] = frozenset()
+    # When the oldest block of the tail ends, or earlier.
+    ends: int = LATEST
 
 
 def counted(tx: Tx, line: Line) -> Waiting:
@@ -52,7 +54,14 @@ def counted(tx: Tx, line: Line) -> Waiting:
             waiting.patches, waiting.patch_rows = int(blocks), int(rows)
         else:
             waiting.rows, waiting.small = int(rows), min(int(blocks), MANY_SMALL)
+    waiting.ends = tail_ends(tx, line)
     return waiting
+
+
+def tail_ends(tx: Tx, line: Line) -> int:
+    """When the oldest block of the tail ends; LATEST without any."""
+    row = tx.one("SELECT min(last) FROM blocks WHERE timeline = ? AND patch = 0", line.id)
+    return LATEST if row is None or row[0] is None else int(row[0])
 
 
 def checked(line: Line, block: Block, lateness: float, correct: bool) -> dict[str, str]:
@@ -91,6 +100,7 @@ def keep(tx: Tx, shelf: Shelf, line: Line, waiting: Waiting, block: Block, kinds
             _put_patch(tx, shelf, line, waiting, late)
         if len(fresh):
             waiting.rows += len(fresh)
+            waiting.ends = min(waiting.ends, int(fresh.t[-1]))
             stored = Stored(False, line.seq, line.seq, fresh)
             if waiting.rows < waiting.seal_at:
                 _put_tail(tx, shelf, line, waiting, stored)
@@ -102,7 +112,10 @@ def keep(tx: Tx, shelf: Shelf, line: Line, waiting: Waiting, block: Block, kinds
 
 def save(tx: Tx, line: Line) -> None:
     """Writes how far the timeline came."""
-    tx.run("UPDATE timelines SET seq = ?, newest = ?, sealed = ? WHERE id = ?", line.seq, line.newest, line.sealed, line.id)
+    tx.run(
+        "UPDATE timelines SET seq = ?, newest = ?, sealed = ?, dropped = ? WHERE id = ?",
+        *(line.seq, line.newest, line.sealed, line.dropped, line.id),
+    )
 
 
 def _declare(tx: Tx, line: Line, kinds: dict[str, str]) -> None:
@@ -198,6 +211,7 @@ def seal(tx: Tx, shelf: Shelf, line: Line, waiting: Waiting, extra: Stored | Non
     if len(rest):
         shelf.put_block(tx, line, Stored(False, low, high, rest))
     waiting.rows, waiting.small, waiting.seal_at = len(rest), 0, len(rest) + SEAL_ROWS
+    waiting.ends = int(rest.t[-1]) if len(rest) else LATEST
 
 
 def next_ord(tx: Tx, line: Line) -> int:
@@ -227,7 +241,7 @@ def put_chunks(
         ordinal += step
     for name, column in rows.columns.items():
         if column.valid is None or column.valid.any():
-            grow(tx, shelf, line.ids[name], line.kinds[name], ords)
+            grow(tx, shelf, line, name, ords)
     return ords
 
 

@@ -51,6 +51,7 @@ class Line:
     keep: int | None = None
     coarse_after: int | None = None
     coarse_step: int | None = None
+    dropped: int | None = None
     kinds: dict[str, str] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
 
@@ -69,7 +70,7 @@ class Line:
         return {name: self.kinds[name] for name in dict.fromkeys(fields) if name in self.kinds}
 
 
-_COLUMNS = "t.id, t.name, n.epoch, t.seq, t.mended, t.newest, t.sealed, t.keep, t.coarse_after, t.coarse_step"
+_COLUMNS = "t.id, t.name, n.epoch, t.seq, t.mended, t.newest, t.sealed, t.keep, t.coarse_after, t.coarse_step, t.dropped"
 
 
 def load(tx: Tx, node: int, name: str, timeline: str) -> Line | None:

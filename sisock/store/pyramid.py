@@ -171,7 +171,8 @@ def unpack_rows(rows: Sequence[bytes]) -> list[Items]:
     try:
         planes = [inflate(memoryview(data)[1:]) for data in rows]
     except zstandard.ZstdError as error:
-        raise StoreDamaged(f"a row of the pyramid is not what was written: {error}") from error
+        what = "a row of the pyramid is not what was written; compact the timeline to make it anew"
+        raise StoreDamaged(f"{what} ({error})") from error
     alike: dict[tuple[bytes, int], list[int]] = {}
     for at, (data, plane) in enumerate(zip(rows, planes, strict=True)):
         alike.setdefault((data[:1], len(plane)), []).append(at)

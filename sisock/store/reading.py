@@ -109,11 +109,18 @@ def page_end(tx: Tx, line: Line, start: int, end: int, rows: int) -> int:
 def changes(
     tx: Tx, shelf: Shelf, line: Line, fields: Sequence[str], since: Position, between: tuple[int, int], max_rows: int
 ) -> Changes:
-    """What came after `since` in a range; PositionLost for a position of another life of the history, or one ahead of it."""
+    """What came after `since` in a range; PositionLost for a position of another life of the history, or one ahead of it.
+
+    So is one behind which rows came that retention has deleted by now: they are a gap for whoever did not read them.
+    """
     position = Position(line.epoch, line.seq)
     if since.epoch != line.epoch or since.seq > line.seq:
         raise PositionLost(
             f"{line.name}: the position {since.seq} is not of this history, which stands at {line.seq}. Read anew."
+        )
+    if line.dropped is not None and since.seq < line.dropped:
+        raise PositionLost(
+            f"{line.name}: of what came after the position {since.seq} some is deleted already (retention). Read anew."
         )
     if since.seq == line.seq:
         return Changes(read(tx, shelf, line, fields, LATEST, LATEST), (), position)

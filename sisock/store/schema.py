@@ -74,6 +74,7 @@ def tables(engine: str) -> MetaData:
         Column("keep", BigInteger),  # retention: how long rows are kept
         Column("coarse_after", BigInteger),  # and after which time only
         Column("coarse_step", BigInteger),  # the extremes of each step are
+        Column("dropped", BigInteger),  # the highest seq of what retention deleted
         UniqueConstraint("node", "name"),
     )
     Table(

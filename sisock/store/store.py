@@ -21,12 +21,13 @@ from sisock.errors import LostLease, SisockError, UnknownNode
 from sisock.history import Changes, Tail
 from sisock.positions import Position
 from sisock.store.cells import Index
-from sisock.store.committer import Append, Committer, Lease, Mark, Task
+from sisock.store.committer import AGAIN, Again, Append, Committer, Lease, Mark, Task
 from sisock.store.database import Database, Tx
+from sisock.store.growing import grow_anew
 from sisock.store.keeping import SEAL_ROWS, Waiting, save, seal
 from sisock.store.leases import Tenure, Writer
 from sisock.store.lines import Line, load
-from sisock.store.mending import delete, fold, join_small, retain
+from sisock.store.mending import PORTION, delete, fold, join_small, retain
 from sisock.store.migrations import upgrade
 from sisock.store.overview import Overview, overview
 from sisock.store.postgres import PostgresShelf
@@ -151,25 +152,45 @@ class Store:
             row = tx.one(f"SELECT id FROM nodes WHERE name = ?{lock}", name)
             if row is None:
                 raise UnknownNode(f"{name!r} has no history in this store")
-            lines = "SELECT id FROM timelines WHERE node = ?"
-            fields = f"SELECT id FROM fields WHERE timeline IN ({lines})"
-            more = ("block_values",) if self.database.engine == "postgresql" else ()
-            for table in ("chunk_values", "pyramid"):
-                tx.run(f"DELETE FROM {table} WHERE field IN ({fields})", row[0])
-            for table in ("blocks", *more, "chunks", "revisions", "fields"):
-                tx.run(f"DELETE FROM {table} WHERE timeline IN ({lines})", row[0])
-            tx.run("DELETE FROM timelines WHERE node = ?", row[0])
+            # Nobody sees them any more from here on.
+            tx.run("UPDATE timelines SET node = -id WHERE node = ?", row[0])
             tx.run("DELETE FROM applied WHERE node = ?", row[0])
             tx.run("DELETE FROM nodes WHERE id = ?", row[0])
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Deletes what is left of histories that were forgotten, in portions: other nodes of the same file wait meanwhile."""
+        with self.database.reading() as tx:
+            lines = [int(line) for (line,) in tx.rows("SELECT id FROM timelines WHERE node < 0")]
+        for line in lines:
+            with self.database.reading() as tx:
+                fields = [int(field) for (field,) in tx.rows("SELECT id FROM fields WHERE timeline = ?", line)]
+            for field in fields:
+                for table in ("chunk_values", "pyramid"):
+                    self._sweep(table, "field", field)
+            self._sweep("chunks", "timeline", line)
+            more = ("block_values",) if self.database.engine == "postgresql" else ()
+            with self.database.writing() as tx:
+                for table in ("blocks", *more, "revisions", "fields"):
+                    tx.run(f"DELETE FROM {table} WHERE timeline = ?", line)
+                tx.run("DELETE FROM timelines WHERE id = ?", line)
+
+    def _sweep(self, table: str, owner: str, number: int) -> None:
+        some = f"SELECT ord FROM {table} WHERE {owner} = ? ORDER BY ord LIMIT {PORTION}"
+        gone = PORTION
+        while gone >= PORTION:
+            with self.database.writing() as tx:
+                gone = tx.run(f"DELETE FROM {table} WHERE {owner} = ? AND ord IN ({some})", number, number)
 
     def restored(self, name: str) -> None:
         """Gives a node's history a new epoch, as it must have after it was brought back from a copy."""
         with self.database.writing() as tx:
-            if not tx.run("UPDATE nodes SET epoch = ?, lease = lease + 1 WHERE name = ?", uuid4().hex, name):
+            if not tx.run("UPDATE nodes SET epoch = ?, lease = lease + 1, holder = NULL WHERE name = ?", uuid4().hex, name):
                 raise UnknownNode(f"{name!r} has no history in this store")
 
     def shrink(self) -> None:
-        """Gives back to the disk what was deleted; other processes' writes wait meanwhile."""
+        """Gives back to the disk what was deleted. Nobody else writes meanwhile, and on PostgreSQL nobody reads either."""
+        self.sweep()
         with self.database.guarded():
             connection = self.database.sql.raw_connection()
             try:
@@ -179,7 +200,7 @@ class Store:
                     cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 else:
                     for table in ("blocks", "block_values", "chunks", "chunk_values", "pyramid"):
-                        cursor.execute(f"VACUUM {table}")
+                        cursor.execute(f"VACUUM FULL {table}")
                 cursor.close()
             finally:
                 connection.close()
@@ -234,11 +255,13 @@ class NodeHistory:
         return job.done
 
     def delete(self, timeline: str, start: int, end: int) -> Future[Position]:
-        """Deletes the rows in [start, end); those who follow hear of it as a revision."""
+        """Deletes the rows in [start, end), in portions; those who follow hear of each as a revision."""
+        at = start
 
-        def work(tx: Tx, line: Line, waiting: Waiting) -> Position:
-            delete(tx, self._shelf, line, waiting, start, end)
-            return Position(line.epoch, line.seq)
+        def work(tx: Tx, line: Line, waiting: Waiting) -> Position | Again:
+            nonlocal at
+            at = delete(tx, self._shelf, line, waiting, at, end)
+            return Position(line.epoch, line.seq) if at >= end else AGAIN
 
         return self._task(timeline, work)
 
@@ -247,12 +270,21 @@ class NodeHistory:
     ) -> Future[int]:
         """Sets how long rows are kept, in seconds, and applies it: now, and whenever rows are sealed.
 
-        Rows older than `keep` go, a chunk at a time. Of rows older than `coarse_after` only those stay that hold the
-        extremes of each `coarse_step`, so that an overview of them still is true. Ages count from the newest row. The
-        Future has how many chunks were touched.
+        Rows older than `keep` go, a chunk or a block of the tail at a time. Of rows older than `coarse_after` only those
+        stay that hold the extremes of each `coarse_step`, so that an overview of them still is true. Ages count from the
+        newest row. The Future has how many chunks and blocks were touched.
         """
+        touched: int | None = None
 
-        def work(tx: Tx, line: Line, waiting: Waiting) -> int:
+        def work(tx: Tx, line: Line, waiting: Waiting) -> int | Again:
+            nonlocal touched
+            if touched is None:
+                set_ages(tx, line)
+            some, more = retain(tx, self._shelf, line, waiting, to_micros(now()))
+            touched = (touched or 0) + some
+            return AGAIN if more else touched
+
+        def set_ages(tx: Tx, line: Line) -> None:
             line.keep, line.coarse_after, line.coarse_step = (
                 None if one is None else to_micros(one) for one in (keep, coarse_after, coarse_step)
             )
@@ -260,19 +292,34 @@ class NodeHistory:
                 "UPDATE timelines SET keep = ?, coarse_after = ?, coarse_step = ? WHERE id = ?",
                 *(line.keep, line.coarse_after, line.coarse_step, line.id),
             )
-            return retain(tx, self._shelf, line, waiting, to_micros(now()))
 
         return self._task(timeline, work)
 
     def compact(self, timeline: str) -> Future[int]:
-        """Seals what waits, folds patches in and joins small chunks; the Future has how many chunks were joined."""
+        """Seals what waits, folds patches in, joins small chunks and makes anew what the pyramid lacks.
 
-        def work(tx: Tx, line: Line, waiting: Waiting) -> int:
-            fold(tx, self._shelf, line, waiting)
-            if waiting.rows and line.newest is not None:
-                seal(tx, self._shelf, line, waiting, None, LATEST)
-                save(tx, line)
-            return join_small(tx, self._shelf, line)
+        The Future has how many chunks were joined.
+        """
+        joined, fields, begun = 0, list[str](), False
+
+        def work(tx: Tx, line: Line, waiting: Waiting) -> int | Again:
+            nonlocal joined, fields, begun
+            if not begun:
+                fold(tx, self._shelf, line, waiting)
+                if waiting.rows and line.newest is not None:
+                    seal(tx, self._shelf, line, waiting, None, LATEST)
+                    save(tx, line)
+            if not fields:
+                begun = True
+                some, more = join_small(tx, self._shelf, line)
+                joined += some
+                if more:
+                    return AGAIN
+                fields = list(line.ids)
+            looked = 0
+            while fields and looked < 64 * PORTION:
+                looked += grow_anew(tx, self._shelf, line, fields.pop())
+            return AGAIN if fields else joined
 
         return self._task(timeline, work)
 

@@ -14,7 +14,7 @@ import pytest
 from sisock.blocks import Block, Column
 from sisock.errors import Busy, InvalidArgument, LateRow, SisockError, TooMuch, UnknownNode
 from sisock.positions import Position
-from sisock.store import LostLease, PositionLost, Store
+from sisock.store import LostLease, PositionLost, Store, StoreAway, mending
 from sisock.store import committer as committing
 from sisock.store.migrations import downgrade
 from sisock.times import EARLIEST, LATEST
@@ -343,7 +343,90 @@ def test_retention_drops_old_chunks_and_coarsens_others(filled):
     assert np.nanmax(coarse.columns["x"].numbers()) == np.nanmax(was.columns["x"].numbers())
     assert np.nanmin(coarse.columns["x"].numbers()) == np.nanmin(was.columns["x"].numbers())
     keep(history, "t", *cut(some(20_000, seed=2, start=int(block.t[-1]))))
+    # It is applied behind the appends that sealed rows.
+    history.compact("t").result(60)
     assert history.span("t")[0] > rows.t[0]
+
+
+def test_retention_reaches_what_is_not_sealed(history):
+    """A row a day would be sealed after 22 years."""
+    day = 86_400_000_000
+    rows = [Block(np.array([n * day]), {"x": Column(np.array([1.0]))}) for n in range(300)]
+    keep(history, "t", *rows[:200])
+    assert history.retain("t", keep=30 * 86400.0).result(30) > 0
+    first, last = history.span("t")
+    assert last == 199 * day and 30 <= (last - first) // day <= 30 + 64
+    keep(history, "t", *rows[200:])
+    history.compact("t").result(60)
+    first, last = history.span("t")
+    assert last == 299 * day and 30 <= (last - first) // day <= 30 + 64
+    assert len(history.read("t", ["x"], EARLIEST, LATEST)[0]) == (last - first) // day + 1
+
+
+def test_who_did_not_read_what_retention_deleted_is_told(history):
+    block = some(60_000)
+    parts = cut(block)
+    first = keep(history, "t", *parts)[0]
+    behind = history.position("t")
+    keep(history, "t", some(10, start=int(block.t[-1])))
+    span = (block.t[-1] - block.t[0]) / 1e6
+    history.retain("t", keep=span / 2).result(60)
+    with pytest.raises(PositionLost, match="retention"):
+        history.changes("t", ["x"], first)
+    assert len(history.changes("t", ["x"], behind).block) == 10
+    # A correction of what is deleted at once was not read either; what is there was.
+    late = keep(history, "t", Block(block.t[-1:] - 5, {"x": Column(np.array([7.0]))}), correct=True)[0]
+    keep(history, "t", some(10_000, start=int(block.t[-1]) + 10**12))
+    history.compact("t").result(60)
+    with pytest.raises(PositionLost):
+        history.changes("t", ["x"], behind)
+    assert len(history.changes("t", ["x"], late).block) > 0
+
+
+def test_others_write_while_much_is_deleted(filled, monkeypatch):
+    history, block = filled
+    monkeypatch.setattr(mending, "PORTION", 4)
+    gate, inside = threading.Event(), threading.Event()
+
+    def hold(*_):
+        inside.set()
+        gate.wait(30)
+
+    held = history._task("t", hold)
+    inside.wait(30)
+    before = history.position("t")
+    deleted = history.delete("t", int(block.t[10]), int(block.t[-10]))
+    written = history.append("u", block.take(slice(0, 3)))
+    gate.set()
+    held.result(30)
+    written.result(30)
+    assert not deleted.done()
+    assert deleted.result(60).seq > before.seq + 1
+    assert len(history.read("t", FIELDS, EARLIEST, LATEST)[0]) == 20
+    changes = history.changes("t", FIELDS, before)
+    assert changes.revises == ((int(block.t[10]), int(block.t[-10])),) and len(changes.block) == 0
+
+
+def test_a_history_that_was_not_deleted_to_the_end_is_gone_all_the_same(store, monkeypatch):
+    keep(store.node("roof"), "t", some(20_000))
+
+    def breaks_off(*_):
+        raise StoreAway("killed")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "_sweep", breaks_off)
+        with pytest.raises(StoreAway):
+            store.forget("roof")
+    assert store.nodes() == []
+    history = store.node("roof")
+    assert history.timelines() == []
+    keep(history, "t", some(10))
+    history.release()
+    store.shrink()
+    with store.database.reading() as tx:
+        assert tx.known("SELECT count(*) FROM timelines") == (1,)
+        for table in ("chunks", "chunk_values", "pyramid"):
+            assert tx.known(f"SELECT count(*) FROM {table}") == (0,), table
 
 
 def test_a_clock_that_ran_ahead_and_jumps_back_is_no_disaster(history):

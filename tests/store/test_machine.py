@@ -99,8 +99,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(start=st.integers(-60, 900), length=st.integers(0, 200))
     def delete(self, start, length):
-        self.history.delete("t", start, start + length).result(10)
-        self.seq += 1
+        # In portions, each with a number of its own.
+        self.seq = self.history.delete("t", start, start + length).result(10).seq
         self.model.delete(start, start + length)
 
     @rule()
@@ -186,7 +186,7 @@ def small():
     """Everything that happens at many rows happens at few."""
     with (
         mock.patch.multiple(keeping, SEAL_ROWS=24, SMALL_ROWS=8, MANY_SMALL=3),
-        mock.patch.multiple(mending, SEAL_ROWS=24, MANY_PATCHES=4, MANY_PATCH_ROWS=60),
+        mock.patch.multiple(mending, SEAL_ROWS=24, MANY_PATCHES=4, MANY_PATCH_ROWS=60, PORTION=8),
         mock.patch.object(overview, "FEW_CHUNKS", 0),
         mock.patch.object(windowing, "FEW_CHUNKS", 0),
     ):

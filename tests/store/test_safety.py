@@ -129,6 +129,74 @@ def test_a_damaged_file_is_reported_and_the_rest_is_saved(tmp_path):
     assert got.columns["s"] == block.columns["s"]
 
 
+@pytest.fixture
+def closed(tmp_path):
+    """A store of two nodes that nobody has open: its file, and the rows of each."""
+    path, block = tmp_path / "h.db", some(40_000)
+    with Store.open(path) as store:
+        for name in ("attic", "roof"):
+            history = store.node(name)
+            keep(history, "t", *cut(block), some(300, seed=1, start=int(block.t[-1])))
+            history.release()
+        store.shrink()
+    return path, block
+
+
+def spoil(path, statement, *about):
+    with sqlite3.connect(path) as connection:
+        assert connection.execute(statement, about).rowcount > 0
+    connection.close()
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 3])
+@pytest.mark.parametrize("how", ["wrong", "missing"])
+def test_damage_in_the_pyramid_is_found_stops_no_append_and_is_mended(closed, level, how):
+    path, block = closed
+    where = "WHERE level = ? AND field = 1 AND ord = (SELECT min(ord) FROM pyramid WHERE level = ? AND field = 1)"
+    if how == "missing":
+        spoil(path, f"DELETE FROM pyramid {where}", level, level)
+    else:
+        wrong = "CAST(substr(items, 1, length(items) - 9) || x'010203040506070809' AS BLOB)"
+        spoil(path, f"UPDATE pyramid SET items = {wrong} {where}", level, level)
+    with Store.open(path) as store:
+        report = checking.check(store)
+        assert {(one.node, one.field) for one in report.damage} == {("attic", "x")}
+        assert all(one.start <= block.t[0] for one in report.damage)
+        assert all("compact the timeline" in one.reason for one in report.damage)
+        history = store.node("attic")
+        keep(history, "t", some(9000, seed=2, start=int(block.t[-1]) + 10**9))
+        history.compact("t").result(60)
+        assert checking.check(store).sound
+        rows, _ = history.read("t", ["x"], EARLIEST, LATEST)
+        shown = history.overview("t", ["x"], EARLIEST, LATEST, 50).fields["x"]
+        assert np.nanmax(shown.columns["x"].numbers()) == np.nanmax(rows.columns["x"].numbers())
+
+
+@pytest.mark.parametrize(
+    ("table", "saved"),
+    [("blocks", "sealed"), ("chunks", "loose"), ("chunks_by_time", "all"), ("fields", "none"), ("revisions", "all")],
+)
+def test_one_bad_page_does_not_keep_the_rest_from_being_saved(closed, tmp_path, table, saved):
+    path, block = closed
+    with sqlite3.connect(path) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        (loose,) = connection.execute("SELECT sum(rows) FROM blocks").fetchone()
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(np.random.default_rng(3).bytes(4096))
+    with Store.open(path) as store, Store.open(tmp_path / "saved.db") as other:
+        assert not checking.check(store).sound
+        report = checking.copy(store, other)
+        whole = 2 * (len(block) + 300)
+        assert report.rows == {"all": whole, "none": 0, "loose": loose, "sealed": whole - loose}[saved]
+        assert report.sound == (saved == "all")
+        for node in other.nodes():
+            assert len(other.reader(node).read("t", ["x"], EARLIEST, LATEST)[0]) == report.rows // 2
+        for damage in report.damage:
+            assert damage.node in str(damage)
+
+
 def test_a_file_with_a_page_of_rubbish_is_never_silently_shortened(tmp_path):
     path = tmp_path / "h.db"
     block = some(60_000)

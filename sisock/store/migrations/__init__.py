@@ -8,7 +8,7 @@ from sisock.beside import Tables
 from sisock.errors import SetupError
 from sisock.store.database import Database
 
-HEAD = "0005"
+HEAD = "0006"
 STORE = Tables(Path(__file__).parent, "alembic_version")
 
 
