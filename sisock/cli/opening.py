@@ -83,10 +83,10 @@ def writing(held: Store, node: str, force: bool) -> Iterator[NodeHistory]:
 
 def shown_address(address: str | None) -> str:
     """An address without its password; the settings' if it is None."""
-    from sqlalchemy.engine import make_url
+    from sisock.store.database import url_of
 
     where = address or settings().store
-    return make_url(where).render_as_string(hide_password=True) if "://" in where else where
+    return url_of(where).render_as_string(hide_password=True) if "://" in where else where
 
 
 def unwritable(folder: Path, error: OSError) -> SetupError:

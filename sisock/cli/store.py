@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -54,7 +55,12 @@ def info(address: str | None, as_json: bool) -> None:
     with opened(address) as held:
         found = info(held)
     for node, folder in settings().home.outboxes().items():
-        if waiting := contents(folder).waiting:
+        try:
+            waiting = contents(folder).waiting
+        except (OSError, sqlite3.Error) as error:
+            click.echo(f"{node}: {folder}, where blocks may wait, cannot be read: {error}", err=True)
+            continue
+        if waiting:
             click.echo(f"{node}: {waiting} blocks more wait in {folder} for a database that was away.", err=True)
     if as_json:
         listed = []
@@ -90,6 +96,7 @@ def export(node: str, timeline: tuple[str, ...], output: Path, start: str | None
 
     Of several TIMELINEs (all, if none is named) each gets a file of its own: roof.parquet becomes roof.hourly.parquet
     and so on. `t` is UNIX seconds in CSV and UTC timestamps in Parquet. An interrupted export leaves nothing.
+    Parquet is the form to move rows in: from CSV strings of digits are read as numbers.
 
     \b
     sisock store export apex_archive hourly -o weather.parquet --start 2017-07-14
@@ -152,7 +159,7 @@ def import_(node: str, file: tuple[Path, ...], timeline: str | None, force: bool
 
 @store.command()
 @click.argument("node", required=False)
-@click.option("--shrink", is_flag=True, help="Also give back to the disk what was deleted. Writing waits meanwhile.")
+@click.option("--shrink", is_flag=True, help="Also give back to the disk what was deleted, with all nodes stopped.")
 @force_option
 @store_option
 @home_option
@@ -163,7 +170,8 @@ def compact(node: str | None, shrink: bool, force: bool, address: str | None) ->
     """
     with opened(address) as held:
         nodes = held.nodes() if node is None else [held.reader(node).name]
-        for name in nodes:
+        # What shrinks is the whole store.
+        for name in held.nodes() if shrink else nodes:
             refuse_if_written(held, name, force)
         with progress() as tell:
             for name in nodes:
@@ -278,7 +286,30 @@ def retain(
         _timelines(held.reader(node), (timeline,))
         with writing(held, node, force) as history:
             touched = history.retain(timeline, *ages).result()
-    click.echo(f"{timeline} of {node}: set, and {touched} chunks were deleted or thinned.")
+    click.echo(f"{timeline} of {node}: set, and {touched} parts of it were deleted or thinned.")
+
+
+@store.command()
+@click.argument("node", required=False)
+@click.option("--all", "everything", is_flag=True, help="All nodes of the store.")
+@force_option
+@store_option
+@home_option
+def restored(node: str | None, everything: bool, force: bool, address: str | None) -> None:
+    """Say that NODE's history was brought back from a copy, before the node starts.
+
+    Readers may have seen rows that the copy does not have, and positions that it will give again: with this they read
+    anew. docs/store.md tells how copies are made.
+    """
+    if (node is None) != everything:
+        raise click.UsageError("name a node, or say --all")
+    with opened(address) as held:
+        nodes = held.nodes() if node is None else [held.reader(node).name]
+        for name in nodes:
+            refuse_if_written(held, name, force)
+        for name in nodes:
+            held.restored(name)
+    click.echo(f"{', '.join(nodes) or 'No node'}: readers read anew.")
 
 
 @store.command()
@@ -336,7 +367,7 @@ def _timeline_of(path: Path) -> str:
     """The second line of a `.dat` file names its timeline."""
     if path.suffix.lower() != ".dat":
         return DEFAULT_TIMELINE
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         file.readline()
         second = file.readline()
     return (second.startswith("#") and second.removeprefix("#").strip()) or DEFAULT_TIMELINE

@@ -6,6 +6,7 @@ than its fsync. They are written with `?` for a parameter.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
@@ -32,6 +33,19 @@ _POSTGRESQL = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+
+
+def url_of(address: str | Path) -> URL:
+    """What an address, or a file's path, says; SisockError, without its password, where it is none."""
+    text = str(address)
+    if "://" not in text:
+        return make_url(f"sqlite:///{Path(address).absolute()}")
+    try:
+        # As libpq has it, too.
+        return make_url(re.sub("^postgres://", "postgresql://", text))
+    except (ArgumentError, ValueError) as error:
+        shown = re.sub("//[^/]*@", "//...@", text)
+        raise SisockError(f"{shown} is no database's address. One is postgresql://user@host:5432/database.") from error
 
 
 class Tx:
@@ -120,10 +134,7 @@ class Database:
 
     def __init__(self, address: str | Path, *, pool: int = 8, patience: int = 10) -> None:
         """`pool` bounds the connections; `patience` is how many seconds a server may take to let one in."""
-        try:
-            url = make_url(str(address) if "://" in str(address) else f"sqlite:///{Path(address).absolute()}")
-        except ArgumentError as error:
-            raise SisockError(f"{address} is no database's address: {error}") from error
+        url = url_of(address)
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg2")
         self.url = url
@@ -144,6 +155,8 @@ class Database:
                 pool_reset_on_return=None,
                 connect_args=arguments,
             )
+        except ArgumentError as error:
+            raise SisockError(f"{self.shown} is no database's address: {error}") from error
         except ModuleNotFoundError as error:
             raise SetupError(f"PostgreSQL needs {error.name}, which is missing: pip install 'sisock[postgres]'") from error
         event.listen(self.sql, "connect", _set_up_sqlite if self.engine == "sqlite" else _set_up_postgresql)

@@ -2,6 +2,7 @@
 
 Whatever the form, `t` is UNIX seconds in CSV and `.dat`, and microseconds with the zone UTC in Parquet. An import may be
 interrupted and begun again: rows that are there already are written over themselves, and pages that are there are skipped.
+Parquet keeps the types of fields; CSV does not, so strings of digits come back as numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sisock.blocks import Block, Column
+from sisock.blocks import Block, Bools, Column
 from sisock.errors import InvalidArgument
 from sisock.files import quoted, seconds, texts
 from sisock.store.layers import as_kind
@@ -157,10 +158,23 @@ def read_parquet(path: Path) -> Iterator[tuple[Block, int]]:
             t = batch.column("t")
             if not pa.types.is_timestamp(t.type):
                 raise InvalidArgument(f"{path.name}: the column t holds {t.type}, not timestamps")
-            micros = t.cast(pa.timestamp("us", t.type.tz)).cast(pa.int64())
+            try:
+                # A time that is missing is none of those that there are.
+                micros = np.asarray(t.cast(pa.timestamp("us", t.type.tz)).cast(pa.int64()).fill_null(EARLIEST))
+            except pa.ArrowInvalid as error:
+                raise InvalidArgument(f"{path.name}: the column t: {error}") from error
+            _refuse_times(path, done, (micros > EARLIEST) & (micros < LATEST))
             columns = {name: _from_arrow(batch.column(name), name) for name in batch.schema.names if name != "t"}
             done += len(batch)
-            yield _sorted(np.asarray(micros), columns), size * done // total
+            yield _sorted(micros, columns), size * done // total
+
+
+def _refuse_times(path: Path, rows: int, good: Bools) -> None:
+    """Raises InvalidArgument where a time is none that a history can hold; `rows` are those before these."""
+    if not good.all():
+        raise InvalidArgument(
+            f"{path.name}, row {rows + int(good.argmin()) + 1}: its time is missing, or beyond the ends of time"
+        )
 
 
 def _from_arrow(array: pyarrow.Array[Any], name: str) -> Column:
@@ -171,6 +185,8 @@ def _from_arrow(array: pyarrow.Array[Any], name: str) -> Column:
         array = array.cast(pa.int64() if pa.types.is_integer(kind) else pa.float64())
     elif pa.types.is_large_string(kind) or pa.types.is_string(kind) or pa.types.is_dictionary(kind):
         return Column.of(array.to_pylist(), name)
+    elif pa.types.is_binary(kind):
+        raise InvalidArgument(f"{name} holds what is no UTF-8 text")
     elif not pa.types.is_boolean(kind):
         raise InvalidArgument(f"{name} holds {kind}; a field takes numbers, booleans or strings")
     valid = None if not array.null_count else np.asarray(array.is_valid())
@@ -182,7 +198,7 @@ def _read_csv(path: Path) -> Iterator[tuple[Block, int]]:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    size, done = path.stat().st_size, 0
+    size, done, rows = path.stat().st_size, 0, 0
     # Types are of the whole file, not of its first page: an early integer may be followed by a fraction.
     kinds: dict[str, Any] = {}
     convert = arrow_csv.ConvertOptions(
@@ -200,15 +216,18 @@ def _read_csv(path: Path) -> Iterator[tuple[Block, int]]:
             if "t" not in kinds or not (pa.types.is_floating(kinds["t"]) or pa.types.is_integer(kinds["t"])):
                 raise InvalidArgument(f"{path.name} needs a column t of UNIX seconds")
             for batch in reader:
-                t = np.rint(np.asarray(batch.column("t").cast(pa.float64())) * MICROS).astype(np.int64)
+                with np.errstate(over="ignore"):
+                    micros = np.rint(np.asarray(batch.column("t").cast(pa.float64())) * MICROS)
+                _refuse_times(path, rows, (micros > EARLIEST) & (micros < LATEST))
+                rows += len(batch)
                 columns = {
                     name: Column.null(len(batch)) if pa.types.is_null(kinds[name]) else _from_arrow(batch.column(name), name)
                     for name in kinds
                     if name != "t"
                 }
                 done += batch.nbytes
-                yield _sorted(t, columns), done
-    except pa.ArrowInvalid as error:
+                yield _sorted(micros.astype(np.int64), columns), done
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{path.name}: {error}") from error
 
 
@@ -217,13 +236,16 @@ def _read_dat(path: Path) -> Iterator[tuple[Block, int]]:
     t: list[float] = []
     values: list[float] = []
     done = 0
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            done += len(line)
-            if line.startswith("#") or not line.strip():
+    with path.open("rb") as file:
+        for number, octets in enumerate(file, 1):
+            done += len(octets)
+            if octets.startswith(b"#") or not octets.strip():
                 continue
+            line = octets.decode("utf-8", "replace")
             try:
                 moment, value = map(float, line.split())
+                if not EARLIEST < moment * MICROS < LATEST:
+                    raise ValueError
             except ValueError:
                 raise InvalidArgument(
                     f"{path.name}, line {number}: a row is a time and a value, not {line.strip()!r:.60}"

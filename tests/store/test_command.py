@@ -23,6 +23,7 @@ from sisock.positions import Position
 from sisock.store import LostLease, Store
 from sisock.store.boxes import Box
 from sisock.store.committer import Mark
+from sisock.store.database import Database
 from sisock.times import EARLIEST, LATEST
 
 from .test_contract import FIELDS, cut, keep, some
@@ -158,11 +159,13 @@ def test_a_node_that_runs_is_not_disturbed(on_file, tmp_path):
     source = tmp_path / "t.csv"
     source.write_text("t,x\n1500000000,1.5\n")
     with Store.open(tmp_path / "h.db") as store:
+        store.node("shed").release()
         history = store.node("roof")
         keep(history, "t", some(10))
         for args in (
             ["import", "roof", source],
             ["compact"],
+            ["compact", "shed", "--shrink"],
             ["retain", "roof", "t", "--keep", "1d"],
             ["forget", "roof", "--yes"],
         ):
@@ -216,6 +219,19 @@ def test_what_nodes_keep_beside_their_histories_is_named_where_it_is_not_copied(
         assert read(target)[0] == block
 
 
+def test_a_store_that_was_brought_back_is_read_anew(sisock, address):
+    fill(address, 10)
+    with Store.open(address) as store:
+        store.node("shed")
+        before = store.reader("roof").epoch
+    assert "roof: readers read anew" in sisock("restored", "roof").stdout
+    assert "--all" in sisock("restored", status=2).stderr
+    assert f"process {os.getpid()} writes" in sisock("restored", "--all", status=1).stderr
+    assert "roof, shed" in sisock("restored", "--all", "--force").stdout
+    with Store.open(address) as store:
+        assert store.reader("roof").epoch != before and store.holder("shed") is None
+
+
 def test_spread_says_what_the_server_has(sisock, address):
     fill(address, 10)
     assert "has neither TimescaleDB nor Citus" in sisock("spread").stdout
@@ -234,6 +250,23 @@ def test_info_tells_of_what_waits_elsewhere(on_file, tmp_path):
     said = on_file("info")
     assert "roof: 1 blocks more wait" in said.stderr
     box.close()
+    (tmp_path / "home" / "nodes" / "roof.outbox" / "2.db").write_bytes(b"rubbish" * 1000)
+    said = on_file("info")
+    assert "cannot be read" in said.stderr and "roof" in said.stdout
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://u:secret@h:54x/db", "postgre-sql://u:secret@h/db", "mysql+x://u:secret@h/db"]
+)
+def test_an_address_that_is_none_is_one_line_without_its_password(on_file, address):
+    for args in (["info"], ["check"]):
+        said = on_file.refused(*args, "--store", address)
+        assert "secret" not in said
+
+
+def test_an_address_as_libpq_has_it(postgres):
+    address = postgres()
+    assert Database(address.replace("postgresql://", "postgres://")).url == Database(address).url
 
 
 def test_on_a_terminal_there_is_a_bar(on_file, tmp_path):

@@ -1,5 +1,7 @@
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from sisock.blocks import Block, Column
 from sisock.errors import InvalidArgument
@@ -36,6 +38,39 @@ def test_weather_files_are_imported(history, tmp_path):
     path.write_text("# a\n# b\n# c\n1 two\n")
     with pytest.raises(InvalidArgument, match="line 4"):
         import_file(history, "hourly", path)
+
+
+@pytest.mark.parametrize("text", ["", "1e300", "inf", "nan", "-9e15"])
+def test_a_row_without_a_time_is_named(history, tmp_path, text):
+    path = tmp_path / "x.csv"
+    path.write_text(f"t,x\n1,2\n{text},3\n")
+    with pytest.raises(InvalidArgument, match=r"x\.csv, row 2"):
+        import_file(history, "t", path)
+    if text:
+        path = tmp_path / "x.dat"
+        path.write_text(f"# x\n1 2\n{text} 3\n")
+        with pytest.raises(InvalidArgument, match=r"x\.dat, line 3"):
+            import_file(history, "t", path)
+    assert history.timelines() == []
+
+
+def test_a_row_of_parquet_without_a_time_is_named(history, tmp_path):
+    path = tmp_path / "x.parquet"
+    for t, kind, said in ([1, None, 3], "us", "row 2"), ([1, 2**62], "us", "row 2"), ([1, 2**53], "s", "column t"):
+        parquet.write_table(pa.table({"t": pa.array(t, pa.timestamp(kind, "UTC")), "x": [1.0] * len(t)}), path)
+        with pytest.raises(InvalidArgument, match=said):
+            import_file(history, "t", path)
+    assert history.timelines() == []
+
+
+def test_a_file_in_another_code_is_read_or_named(history, tmp_path):
+    path = tmp_path / "air.dat"
+    path.write_bytes(b"# Air\n# hourly\n# \xb0C\n1 2\n")
+    assert import_file(history, "t", path) == 1
+    path = tmp_path / "air.csv"
+    path.write_bytes(b"t,x\n1,\xb0C\n")
+    with pytest.raises(InvalidArgument, match="UTF-8"):
+        import_file(history, "t", path)
 
 
 def test_files_that_do_not_fit_are_named(history, tmp_path):
