@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, flock
 from ipaddress import ip_address
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, TypedDict
 from urllib.parse import quote, unquote
 from uuid import uuid4
@@ -109,8 +110,13 @@ class Home:
                 raise SetupError(
                     f"the home {self.path} cannot be made: {error.strerror}. Choose another with --home."
                 ) from error
-        if self.socket.parent.stat().st_uid != os.getuid():
-            raise SetupError(f"{self.socket.parent} belongs to another user. Choose a home with a shorter path with --home.")
+        if self.socket.parent != self.crossbar:
+            # Where anybody may write, somebody else may have been first.
+            found = self.socket.parent.lstat()
+            if not S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+                raise SetupError(
+                    f"{self.socket.parent} is not a folder of this user alone. Choose a home with a shorter path with --home."
+                )
 
     @contextmanager
     def lock(self) -> Iterator[None]:

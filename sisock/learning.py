@@ -37,13 +37,16 @@ class Learning:
         self._ends.set()
 
     def _work(self) -> None:
+        said = ""
         while not self._ends.wait(AGAIN):
             try:
                 self._read()
             except StoreAway:
                 continue
             except SisockError as error:
-                log.error("%s: what it has kept cannot be read: %s", self._name, error)
+                if str(error) != said:
+                    said = str(error)
+                    log.error("%s: what it has kept cannot be read: %s", self._name, error)
                 continue
             self.done = True
             log.info("%s: what it has kept is known now", self._name)

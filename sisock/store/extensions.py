@@ -54,9 +54,6 @@ def _timescale() -> list[str]:
 
 def _citus() -> list[str]:
     there = "SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = '{0}'::regclass) THEN {1} END"
-    small = [
-        there.format(table, f"create_reference_table('{table}')")
-        for table in ("nodes", "timelines", "fields", "revisions", "applied")
-    ]
+    small = [there.format(table, f"create_reference_table('{table}')") for table in _SMALL]
     grown = [there.format(table, f"create_distributed_table('{table}', '{key}')") for table, key in _BY_KEY.items()]
     return [*small, *grown, there.format("block_values", "create_distributed_table('block_values', 'timeline')")]

@@ -155,6 +155,21 @@ def test_the_folder_of_a_socket_elsewhere_is_its_owners(tmp_path, monkeypatch):
     assert mode(home.socket.parent) == 0o700
 
 
+@pytest.mark.parametrize("before", ["a link", "open to all"])
+def test_a_folder_that_somebody_else_may_have_made_first_is_not_used(tmp_path, monkeypatch, before):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    home = Home(tmp_path / ("x" * 100))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+    if before == "a link":
+        home.socket.parent.symlink_to(theirs)
+    else:
+        home.socket.parent.mkdir()
+        home.socket.parent.chmod(0o755)
+    with pytest.raises(SetupError, match="of this user alone"):
+        home.make()
+
+
 def test_where_it_runs(home):
     home.make()
     assert home.run() is None
