@@ -390,10 +390,9 @@ class Outbox:
         # From here on the database counts alone, until it is away: then nothing more may be taken in before that.
         history.store.committer.stops_at = (StoreAway,)
         self._box.settle([self._run])
-        for box in self._others:
-            box.settle([])
-            box.remove()
-        self._others = []
+        while self._others:
+            self._others[0].settle([])
+            self._others.pop(0).remove()
         # Not before the files know that nothing of those runs is to be handed over again.
         within(history.forget_applied, runs)
         self._lines, self._epoch, self._know_all = lines, history.epoch, False
