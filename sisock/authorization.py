@@ -35,6 +35,8 @@ def may(role: str, user: User | None, action: str, uri: str, options: Mapping[st
     match = options.get("match") or "exact"
     if action == "register" and (match != "exact" or options.get("force_reregister")):
         return False
+    if action == "publish" and options.get("retain") and not _may_retain(role, uri, options):
+        return False
     if role == "anonymous":
         return action in ("publish", "subscribe") and _under(uri, OBSERVATORY, match)
     if user is None or user.role != role or user.authid in rules.blocked:
@@ -57,6 +59,16 @@ def hides(user: User | None, uri: str, rules: Rules) -> bool:
 def _under(uri: str, prefix: str, match: str) -> bool:
     """Whether all that a pattern can match begins with the prefix; a wildcard may be empty parts behind it only."""
     return uri.startswith(prefix) and match in ("exact", "prefix", "wildcard")
+
+
+def _may_retain(role: str, uri: str, options: Mapping[str, Any]) -> bool:
+    """Whether the router may keep an event for those who come later, which it does for as long as it runs.
+
+    It keeps one a topic, but beside it each that is meant for some alone: so these, and free choice of topics, would fill it.
+    """
+    parts = uris.parse_consumer(uri)
+    narrowed = any(name.startswith(("exclude", "eligible")) and name != "exclude_me" for name in options)
+    return role == "server" or (role == "node" and parts is not None and parts[1] == "latest" and not narrowed)
 
 
 def _consumer(user: User, action: str, uri: str, match: str, rules: Rules) -> bool:

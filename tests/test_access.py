@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from autobahn.wamp.exception import ApplicationError, InvalidUriError
-from autobahn.wamp.types import PublishOptions, RegisterOptions, SubscribeOptions
+from autobahn.wamp.types import CallOptions, PublishOptions, RegisterOptions, SubscribeOptions
 from twisted.internet.defer import Deferred, DeferredList
 
 from sisock.testing import Router
@@ -84,6 +84,9 @@ ROLES = {
     },
 }
 
+# How a router says for whom it asks: whoever is none says it in vain.
+FORGED = [{"session": 1, "authid": "server", "authrole": "server"}]
+
 # Errors by which the router, or whoever answers, says that something was allowed and went wrong.
 ALLOWED = ("sisock.error.", "wamp.error.runtime_error", "wamp.error.procedure_already_exists", "wamp.error.no_such_procedure")
 REFUSED = ("wamp.error.not_authorized", "wamp.error.invalid_uri")
@@ -101,16 +104,17 @@ async def attempt(session, action, match, what):
 
 
 async def let(session, action, match, what):
+    said = session.said
     try:
         if action == "call":
-            await session.call(what, "x")
+            await session.call(what, "x", options=CallOptions(**said))
         elif action == "register":
-            registered = await session.register(lambda *_: 1, what, RegisterOptions(match=match))
+            registered = await session.register(lambda *_: 1, what, RegisterOptions(match=match, **said))
             await registered.unregister()
         elif action == "publish":
-            await session.publish(what, 1, options=PublishOptions(acknowledge=True))
+            await session.publish(what, 1, options=PublishOptions(acknowledge=True, **said))
         else:
-            subscribed = await session.subscribe(lambda *_: 1, what, SubscribeOptions(match=match))
+            subscribed = await session.subscribe(lambda *_: 1, what, SubscribeOptions(match=match, **said))
             await subscribed.unsubscribe()
     except InvalidUriError:
         # Autobahn does not even send it.
@@ -161,6 +165,7 @@ async def test_the_table(table_router):
                             if session is None or not session.is_attached():
                                 session = await join(url, user, serializer="cbor")
                                 session.role = role
+                                session.said = {"forward_for": FORGED} if url == local else {}
                                 open_sessions.append(session)
                             if await attempt(session, action, match, uri(name)):
                                 could.add(name)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from autobahn.wamp.exception import ApplicationError
-from autobahn.wamp.types import PublishOptions, RegisterOptions, SubscribeOptions
+from autobahn.wamp.types import CallOptions, PublishOptions, RegisterOptions, SubscribeOptions
 
-from tests.plain import BASE, Refused, join
+from sisock.credentials import new_secret
+from sisock.users import User
+from tests.plain import BASE, Refused, join, until
 
 ACKNOWLEDGED = PublishOptions(acknowledge=True)
 NOT_AUTHORIZED = "wamp.error.not_authorized"
@@ -100,6 +102,41 @@ async def test_a_node_publishes_its_own_topics_alone(guests):
         with pytest.raises(ApplicationError):
             await node.publish(f"{BASE}consumer.{uri}", {}, options=ACKNOWLEDGED)
     await refused(node.call(f"{BASE}consumer.get_data_node"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_acts_as_somebody_else_by_saying_for_whom_it_asks(guests, rules, router):
+    """So one router tells another for whom it forwards; Crossbar would believe it of everybody."""
+    said = {"forward_for": [{"session": 1, "authid": "server", "authrole": "server"}]}
+    await rules((["nobody"], ["nothing"], ["see"]))
+    router.home.users.add(User("wall.anna", "consumer", secret := new_secret()), keep=False)
+    consumer, node, trusted = await guests(("wall.anna", secret)), await guests.node("wall.hidden"), await guests("server")
+    assert await node.call(f"{BASE}data_node.add", "wall.hidden", "", 0)
+    assert await consumer.call(f"{BASE}consumer.get_data_node", options=CallOptions(**said)) == []
+    for name in ("add", "claim"):
+        called = node.call(f"{BASE}data_node.{name}", "wall.elses", "x", options=CallOptions(**said))
+        await refused(called, "sisock.error.not_authorized")
+    heard = []
+    await trusted.subscribe(
+        lambda *_, details: heard.append((details.publisher_authid, details.publisher_authrole)),
+        f"{BASE}consumer.wall.hidden.latest",
+        SubscribeOptions(details_arg="details"),
+    )
+    await node.publish(f"{BASE}consumer.wall.hidden.latest", {}, options=PublishOptions(acknowledge=True, **said))
+    await until(lambda: heard)
+    assert heard == [("node:wall.hidden", "node")]
+    await refused(consumer.register(print, f"{BASE}consumer.wall.hidden.get_data", RegisterOptions(**said)))
+    await refused(consumer.subscribe(print, f"{BASE}consumer.wall.hidden.latest", SubscribeOptions(**said)))
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_router_keeps_of_a_node_what_is_newest_alone(guests):
+    """What it keeps it keeps for as long as it runs: one event a topic, and each that is meant for some alone beside it."""
+    node = await guests.node("wall.kept")
+    await node.publish(f"{BASE}consumer.wall.kept.latest", {}, options=PublishOptions(acknowledge=True, retain=True))
+    for topic, options in (("data.t", {}), ("latest", {"exclude": [1]}), ("latest", {"eligible_authid": ["x"]})):
+        kept = PublishOptions(acknowledge=True, retain=True, **options)
+        await refused(node.publish(f"{BASE}consumer.wall.kept.{topic}", {}, options=kept))
 
 
 @pytest_twisted.ensureDeferred

@@ -69,7 +69,8 @@ class Gate:
                 user = None
         else:
             user = self.known(authid or "")
-            if user is not None and login is not None and login.user.fingerprint != user.fingerprint:
+            # Nobody is here who has not come through the door.
+            if user is not None and (login is None or login.user.fingerprint != user.fingerprint):
                 user = None
         return user if user is not None and user.role == role else None
 

@@ -107,7 +107,10 @@ class Inside:
         router.process, router.send = counted, sent
 
     def guard(self, hides: Callable[[Joined, str], bool], may_register: Callable[[Joined, message.Register], bool]) -> None:
-        """Answers two things before the router does, which would tell more than it should.
+        """Takes away what would pass by every check, and answers two things before the router does, which would tell too much.
+
+        `forward_for` is how one router tells another for whom it asks. Crossbar believes it of everybody: whoever sends it
+        would call and publish as somebody else. Nobody from outside is a router here.
 
         A call of a node that the caller may not see gets the very error of one that is not there. A registration that is
         refused is told so; the router goes on after its refusal and tells whether the name is taken.
@@ -117,6 +120,8 @@ class Inside:
 
         def guarded(session: Any, msg: Any) -> None:
             if session._authrole in _OUTSIDE:
+                if getattr(msg, "forward_for", None):
+                    msg.forward_for = None
                 joined = Joined(session._session_id, session._authid, session._authrole)
                 if isinstance(msg, message.Call) and hides(joined, msg.procedure):
                     text = f"no callee registered for procedure <{msg.procedure}>"

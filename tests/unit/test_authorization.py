@@ -139,6 +139,18 @@ def test_nobody_takes_a_registration_by_force(role):
     assert not any(may(role, USERS[role], "register", uri, {"force_reregister": True}) for uri in ALL)
 
 
+def test_who_fills_the_routers_memory_is_trusted():
+    def kept(role, **options):
+        return {uri for uri in ALL if may(role, USERS[role], "publish", uri, {"retain": True, "exclude_me": True, **options})}
+
+    assert kept("anonymous") == set()
+    assert kept("consumer") == set()
+    assert kept("node") == {uris.latest(name) for name in MINE}
+    assert kept("server") == TABLE["server"]["publish", "exact"]
+    for narrowed in ("exclude", "exclude_authid", "exclude_authrole", "eligible", "eligible_authid", "eligible_authrole"):
+        assert kept("node", **{narrowed: []}) == set()
+
+
 @pytest.mark.parametrize("role", ["node", "consumer", "server"])
 def test_a_user_who_was_taken_away_or_has_another_role_now_may_nothing(role):
     others = [user for user in USERS.values() if user is None or user.role != role]
