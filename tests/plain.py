@@ -75,13 +75,13 @@ async def shared(deferred):
     await mine
 
 
-async def join(url, user, *, realm="sisock", serializer="json", pin=None, origin=None):
+async def join(url, user, *, realm="sisock", serializer="json", pin=None, origin=None, session=Plain):
     """A joined session at ws://, wss:// (with the certificate's PEM to pin) or unix://; `user` is (authid, secret) or None."""
     from urllib.parse import urlsplit
 
     from twisted.internet import reactor
 
-    session = Plain(realm, user)
+    session = session(realm, user)
     where = urlsplit(url)
     if where.scheme == "unix":
         factory = WampRawSocketClientFactory(lambda: session, serializer=SERIALIZERS[serializer]())

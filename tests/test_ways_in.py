@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from sisock.errors import NotAuthorized, SetupError
 from sisock.session import Access
 from sisock.users import User
 from tests.conftest import audit
-from tests.plain import BASE, Refused, join, shared, until
+from tests.plain import BASE, Plain, Refused, join, shared, until
 
 LIST = BASE + "consumer.get_data_node"
 
@@ -79,13 +80,45 @@ async def test_each_way_in_lets_in_who_has_the_secret_and_nobody_else(router, me
 async def test_who_is_not_there_is_asked_like_everybody(router):
     """A user's name cannot be found out by what the router answers."""
     admit(router, "way.there", "wampcra")
-    told = []
-    for name in ("way.there", "way.nobody"):
-        with pytest.raises(Refused) as refused:
-            await join(router.ws, (name, "wrong"))
-        told.append(str(refused.value))
-    assert told[0] == told[1]
-    assert "way." not in told[0]
+    admit(router, "way.keyed", "cryptosign")
+    router.user("way.node", "way.node")
+    asked, told = {}, {}
+    for name in ("way.there", "way.node", "server", "way.keyed", "way.nobody"):
+        for method in ("wampcra", "scram", "cryptosign", "ticket"):
+            challenges, reason = await question(router, name, method)
+            asked.setdefault(method, []).append(challenges)
+            told.setdefault(method, []).append(reason)
+    for method in asked:
+        assert all(one == asked[method][0] and one for one in asked[method]), (method, asked[method])
+        assert set(told[method]) == {told[method][0]}
+    assert len({text for texts in told.values() for text in texts}) == 1
+    assert "way." not in told["ticket"][0]
+
+
+async def question(router, name, method):
+    """What the router asks who comes by that name, but for what is new each time, and how it refuses a wrong answer."""
+    challenges = []
+
+    class Asks(Plain):
+        def onConnect(self):
+            extra = {"nonce": "A" * 24, "channel_binding": None} if method == "scram" else {"pubkey": "ab" * 32}
+            self.join("sisock", [method], name, authextra=extra if method != "ticket" else None)
+
+        def onChallenge(self, challenge):
+            told = {key: value for key, value in challenge.extra.items() if key not in RANDOM}
+            if method == "wampcra":
+                inside = json.loads(challenge.extra["challenge"])
+                told["challenge"] = {key: value for key, value in inside.items() if key not in (*RANDOM, "authid")}
+            challenges.append((challenge.method, told))
+            return {"wampcra": "AAAA", "scram": "A" * 43 + "=", "cryptosign": "ab" * 96, "ticket": "wrong"}[method]
+
+    with pytest.raises(Refused) as refused:
+        await join(router.ws, (name, "wrong"), session=Asks)
+    return challenges, str(refused.value)
+
+
+# What is new with each question: WAMP-CRA's, SCRAM's and cryptosign's.
+RANDOM = ("nonce", "timestamp", "session", "challenge", "salt")
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,14 @@ def guarded(base: Any, method: str, gate: Gate, site: str) -> Any:
             self.principal = principal if isinstance(principal, dict) else {}
             return super()._assign_principal(principal)
 
+        def _compute_challenge(self, *asked: Any) -> Any:
+            # The role is written into the question of WAMP-CRA, where it would tell a node's user from nobody.
+            role, self._authrole = self._authrole, "consumer"
+            try:
+                return super()._compute_challenge(*asked)
+            finally:
+                self._authrole = role
+
         def authenticate(self, signature: Any) -> Any:
             if not self.asked:
                 return Deny(message=REFUSED)
