@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fcntl import LOCK_EX, flock
@@ -38,6 +39,8 @@ CONSUMER = "simonsobs"
 BRIDGE = "bridge"
 # Who comes without a token, where a face lets anybody in. Nobody can log in by that name.
 PUBLIC = "public"
+# The page of a local start, whose token is new at each.
+PAGE = "page"
 # What the names of those begin with whose token another issuer vouches for.
 TOKEN_PREFIX = "jwt:"  # noqa: S105
 
@@ -104,21 +107,32 @@ ANYBODY = User(PUBLIC, "consumer")
 
 def check_user_name(name: str) -> str:
     """The name itself, or InvalidArgument that says what a user may be called."""
-    if not _NAME.fullmatch(name) or name in _RESERVED or name.startswith((TOKEN_PREFIX, "group:", "role:")):
+    if not _NAME.fullmatch(name) or name in (*_RESERVED, PAGE) or name.startswith((TOKEN_PREFIX, "group:", "role:")):
         raise InvalidArgument(
-            f"{shown(name)} cannot be a user's name: it takes 1 to 255 characters without blanks, is not {PUBLIC} or hub, "
-            f"and does not begin with {TOKEN_PREFIX} group: or role:"
+            f"{shown(name)} cannot be a user's name: it takes 1 to 255 characters without blanks, is not {PUBLIC}, {PAGE} or "
+            f"hub, and does not begin with {TOKEN_PREFIX} group: or role:"
         )
     return name
+
+
+# For how long a file of access has to be changed, or away, before that counts, in seconds: editors empty one, or take it away,
+# before they write it.
+SETTLES = 0.1
+
+_Stamp = tuple[int, int, int]
+_AWAY: _Stamp = (0, 0, 0)
 
 
 class Users:
     """The users in a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
-        self._stamp: tuple[int, int, int] | None = None
+        self._clock = clock
+        # None until a file was read that is as it should be.
+        self._stamp: _Stamp | None = None
         self._users: dict[str, User] = {}
+        self._missing_since: float | None = None
 
     def get(self, authid: str | None) -> User | None:
         """The user of that name as the file has it now; None if there is none."""
@@ -171,15 +185,23 @@ class Users:
     def _current(self) -> Mapping[str, User]:
         try:
             status = self.path.stat()
+            self._missing_since = None
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
             if stamp != self._stamp:
                 self._users = self._read()
                 self._stamp = stamp
         except FileNotFoundError:
-            self._stamp, self._users = None, {}
+            if self._is_away():
+                self._stamp, self._users = self._stamp and _AWAY, {}
         except OSError as error:
             raise SetupError(f"{self.path} cannot be read: {error.strerror}. Mend it, or delete it for a new one.") from error
         return self._users
+
+    def _is_away(self) -> bool:
+        """Whether the file has been missing for so long that nobody is in the middle of writing it."""
+        if self._missing_since is None:
+            self._missing_since = self._clock()
+        return self._clock() - self._missing_since >= SETTLES
 
     def _read(self) -> dict[str, User]:
         """What the file holds now. An edit that broke it changes nothing while one that was good before is known."""

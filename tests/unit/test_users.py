@@ -9,9 +9,10 @@ import sys
 import threading
 
 import pytest
+from twisted.internet.task import Clock
 
 from sisock.errors import SetupError
-from sisock.users import User, Users, write_private
+from sisock.users import SETTLES, User, Users, write_private
 
 
 @pytest.fixture
@@ -65,7 +66,8 @@ def test_only_its_owner_reads_it(path):
 
 
 def test_an_edit_counts_at_once(path):
-    users = Users(path)
+    clock = Clock()
+    users = Users(path, clock.seconds)
     users.add(User("roof", "node", "one", ("roof",)))
     assert users.get("roof").secret == "one"
     path.write_text('{"roof": {"role": "node", "secret": "another", "nodes": ["roof", "attic"]}}')
@@ -73,9 +75,39 @@ def test_an_edit_counts_at_once(path):
     Users(path).add(User("cam", "node", "two", ("cam",)))
     assert users.get("cam") == User("cam", "node", "two", ("cam",))
     path.unlink()
+    assert users.get("roof") is not None, "an editor may be in the middle of it"
+    clock.advance(SETTLES)
     assert users.get("roof") is None
     users.ensure("roof", "consumer")
     assert users.get("roof").role == "consumer"
+
+
+def test_a_file_that_is_away_for_a_moment_ends_nobody(path):
+    clock = Clock()
+    users = Users(path, clock.seconds)
+    users.add(User("roof", "node", "one"))
+    before, text = users.stamp, path.read_text()
+    for _ in range(3):
+        path.unlink()
+        assert users.get("roof").secret == "one"
+        assert users.stamp == before
+        clock.advance(SETTLES / 2)
+        assert users.get("roof").secret == "one"
+        path.write_text(text[:10])
+        assert users.get("roof").secret == "one"
+        path.write_text(text)
+        before = users.stamp
+        clock.advance(10 * SETTLES)
+        assert users.get("roof").secret == "one"
+    # One that is half written after it was away for long is no reason to fall over.
+    path.unlink()
+    users.get("roof")
+    clock.advance(SETTLES)
+    assert users.all() == {}
+    path.write_text(text[:10])
+    assert users.all() == {}
+    path.write_text(text)
+    assert users.get("roof").secret == "one"
 
 
 BROKEN = {
