@@ -31,14 +31,13 @@ import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import translate
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
 from sisock.errors import SetupError
-from sisock.users import ANYBODY, BRIDGE, ROLES, TOKEN_PREFIX, User
+from sisock.users import ANYBODY, BRIDGE, ROLES, SETTLES, TOKEN_PREFIX, User
 
 log = logging.getLogger(__name__)
 
@@ -73,25 +72,35 @@ class Rule:
 
     def grants(self, user: User, verb: str, node: str) -> bool:
         """Whether this rule lets the user do that with a node."""
-        return not self.verbs.isdisjoint(_GRANTED_BY[verb]) and bool(self._nodes.match(node)) and self._means(user)
+        return not self.verbs.isdisjoint(_GRANTED_BY[verb]) and bool(self._nodes.fullmatch(node)) and self._means(user)
 
     def _means(self, user: User) -> bool:
         if user.authid == ANYBODY.authid:
             return ANYBODY.authid in self.who
-        names = (user.authid, f"role:{user.role}", *(f"group:{group}" for group in user.groups))
-        return any(self._who.match(name) for name in names)
+        marks = (f"role:{user.role}", *(f"group:{group}" for group in user.groups))
+        return bool(self._names.fullmatch(user.authid)) or any(self._marks.fullmatch(mark) for mark in marks)
 
     @cached_property
-    def _who(self) -> re.Pattern[str]:
-        return _any_of(self.who)
+    def _names(self) -> re.Pattern[str]:
+        return _any_of(name for name in self.who if not name.startswith(_MARKS))
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        # Apart, or a pattern of names that begin with r would mean each role, too.
+        return _any_of(name for name in self.who if name.startswith(_MARKS))
 
     @cached_property
     def _nodes(self) -> re.Pattern[str]:
         return _any_of(self.nodes)
 
 
+_MARKS = ("role:", "group:")
+
+
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(translate(pattern) for pattern in patterns))
+    """What fits one of the patterns wholly; of none it is nothing."""
+    told = [".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns]
+    return re.compile("|".join(told) or "(?!)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +162,8 @@ class Rules:
 
 
 Stamp = tuple[int, int, int]
-# For how long a change has to stand before it counts, in seconds.
-SETTLES = 0.1
+# The stamp of no file.
+_AWAY: Stamp = (0, 0, 0)
 
 # What counts where there is no file, and where the file has been broken from the start.
 OPEN = Rules()
@@ -172,9 +181,10 @@ class RulesFile:
         self.path = path
         self.problem: str | None = None
         self._clock = clock
+        # Of the file that the rules were read from; None while one could not be read, so that it is tried again.
         self._stamp: Stamp | None = None
         self._rules: Rules | None = None
-        self._coming: tuple[Stamp | None, float] | None = None
+        self._coming: tuple[Stamp, float] | None = None
         self._is_quiet = False
 
     def current(self) -> Rules:
@@ -183,8 +193,9 @@ class RulesFile:
             status = self.path.stat()
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
         except FileNotFoundError:
-            stamp = None
+            stamp = _AWAY
         except OSError as error:
+            self._stamp = None
             self._broken(str(error))
             return self._rules or CLOSED
         if self._rules is None or (stamp != self._stamp and self._has_settled(stamp)):
@@ -193,23 +204,26 @@ class RulesFile:
             self._coming = None
         return self._rules or CLOSED
 
-    def _has_settled(self, stamp: Stamp | None) -> bool:
+    def _has_settled(self, stamp: Stamp) -> bool:
         # Whoever is asked seldom does not go by old rules until it is asked again.
-        if stamp is not None and time.time() - stamp[0] / 1e9 >= SETTLES:
+        if stamp != _AWAY and time.time() - stamp[0] / 1e9 >= SETTLES:
             return True
         if self._coming is None or self._coming[0] != stamp:
             self._coming = stamp, self._clock()
         return self._clock() - self._coming[1] >= SETTLES
 
-    def _read(self, stamp: Stamp | None) -> None:
+    def _read(self, stamp: Stamp) -> None:
         self._stamp, self._coming = stamp, None
         try:
-            text = None if stamp is None else self.path.read_text()
+            text = None if stamp == _AWAY else self.path.read_text()
             if text is not None and not text.strip():
                 raise SetupError("it is empty. Take it away if everybody shall see everything.")
             self._rules = OPEN if text is None else parse(text)
             self.problem = None
         except (OSError, SetupError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError):
+                # It says nothing of the text: a process out of files reads it a moment later.
+                self._stamp = None
             if self._rules is None:
                 self._rules = CLOSED
             self._broken(str(error))

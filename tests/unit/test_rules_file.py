@@ -17,7 +17,7 @@ ANNA, ROOF, SERVER = User("anna", "consumer"), User("node:roof", "node", nodes=(
 GRANTS = """
 [[rule]]
 who = ["anna", "role:node", "group:lab:astronomers"]
-nodes = ["apex_*", "dome.?", "Caf\u00e9"]
+nodes = ["apex_*", "dome.*", "Caf\u00e9"]
 verbs = ["read"]
 """
 
@@ -67,6 +67,32 @@ def test_a_star_is_whoever_has_logged_in_and_public_is_named():
     assert star.allow(ANNA, "read", "x")
     assert not star.allow(ANYBODY, "read", "x")
     assert rules('[[rule]]\nwho = "public"\nnodes = "*"\nverbs = "read"').allow(ANYBODY, "read", "x")
+
+
+@pytest.mark.parametrize(
+    ("who", "means"),
+    [
+        ("r*", {"r.fish"}),
+        ("*", {"r.fish", "jwt:lab:eve", "a?[b]c"}),
+        ("*:*", {"jwt:lab:eve"}),
+        ("group:*", {"jwt:lab:eve"}),
+        ("group:lab:astro*", {"jwt:lab:eve"}),
+        ("role:consumer", {"r.fish", "jwt:lab:eve", "a?[b]c"}),
+        ("role:node", set()),
+        ("a?[b]c", {"a?[b]c"}),
+        ("r?fish", set()),
+        ("[r].fish", set()),
+        ("r.*sh", {"r.fish"}),
+        ("r.fis", set()),
+        (".*", set()),
+    ],
+)
+def test_a_star_is_the_only_sign_and_names_are_apart_from_roles_and_groups(who, means):
+    users = [User("r.fish", "consumer"), User("a?[b]c", "consumer")]
+    users.append(User("jwt:lab:eve", "consumer", groups=frozenset({"lab:astronomers"})))
+    granted = rules(f'[[rule]]\nwho = "{who}"\nnodes = "x*z"\nverbs = "read"')
+    assert {user.authid for user in users if granted.allow(user, "read", "xyz")} == means
+    assert not any(granted.allow(user, "read", node) for user in users for node in ("x", "axyz", "xy", "xyz.a"))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +169,30 @@ def test_whoever_looks_seldom_does_not_go_by_old_rules(tmp_path):
     path.write_text('blocked = ["anna"]')
     os.utime(path, (time.time() - 0.5,) * 2)
     assert file.current().blocked == {"anna"}
+
+
+@pytest.mark.parametrize("hindered", ["stat", "read_text"])
+def test_what_could_not_be_read_for_a_moment_is_read_again(tmp_path, monkeypatch, hindered):
+    edited = Edited(tmp_path / "access.toml")
+    edited.write('blocked = ["anna"]')
+    assert edited.settled().blocked == {"anna"}
+    edited.write('blocked = ["anna", "bob"]')
+
+    def fail(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as hindrance:
+        hindrance.setattr(type(edited.path), hindered, fail)
+        assert edited.settled().blocked == {"anna"}
+        assert "Too many" in edited.file.problem
+    assert edited.settled().blocked == {"anna", "bob"}
+    assert edited.file.problem is None
+    with monkeypatch.context() as hindrance:
+        hindrance.setattr(type(edited.path), hindered, fail)
+        edited.write(GRANTS)
+        edited.settled()
+    edited.path.unlink()
+    assert edited.settled() == OPEN
 
 
 def test_broken_from_the_start_it_grants_nothing(tmp_path):
