@@ -30,37 +30,56 @@ class EchoLogs:
     """Passes on what parts print. The monitor takes it for its logger."""
 
     def info(self, text: str, *, tag: str, line: str, **_: Any) -> None:
-        """Prints a line of a part."""
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        """Prints a line of a part. Where nothing can be printed any more, parts go on all the same."""
+        with suppress(OSError):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
 
     def failure(self, text: str, **fields: Any) -> None:
         """Prints why a part could not be started."""
-        sys.stderr.write(f"{fields.get('failure')}\n")
+        with suppress(OSError):
+            sys.stderr.write(f"{fields.get('failure')}\n")
 
     def close(self) -> None:
         """Ends nothing: standard output is not ours."""
 
 
 class PartLogs(EchoLogs):
-    """Writes what each part prints to a file of its own."""
+    """Writes what each part prints to a file of its own; what a full disk does not take is lost, which is said once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, Any] = {}
+        self._is_lost = False
 
     def info(self, text: str, *, tag: str, line: str, **_: Any) -> None:
-        if tag not in self._files:
-            self._files[tag] = LogFile(f"{tag}.log", str(self._folder), rotateLength=LOG_BYTES, maxRotatedFiles=LOGS_KEPT)
-        self._files[tag].write(f"{line}\n")
-        self._files[tag].flush()
+        try:
+            if tag not in self._files:
+                self._files[tag] = LogFile(f"{tag}.log", str(self._folder), rotateLength=LOG_BYTES, maxRotatedFiles=LOGS_KEPT)
+            self._files[tag].write(f"{line}\n")
+            self._files[tag].flush()
+            self._is_lost = False
+        except OSError as error:
+            self._lost(tag, error)
+
+    def _lost(self, tag: str, error: OSError) -> None:
+        """Drops a file that takes nothing; the next line opens it anew."""
+        file = self._files.pop(tag, None)
+        with suppress(OSError, ValueError):
+            if file is not None:
+                file.close()
+        if not self._is_lost:
+            self._is_lost = True
+            with suppress(OSError):
+                sys.stderr.write(f"sisock: {self._folder / tag}.log cannot be written, and what parts print is lost: {error}\n")
 
     def failure(self, text: str, **fields: Any) -> None:
         self.info(text, tag=str(fields.get("name", "up")), line=str(fields.get("failure")))
 
     def close(self) -> None:
-        for file in self._files.values():
-            file.close()
+        while self._files:
+            with suppress(OSError):
+                self._files.popitem()[1].close()
 
 
 class _Part(ProcessProtocol):

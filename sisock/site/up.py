@@ -27,7 +27,7 @@ from sisock.settings import Settings
 from sisock.site import ports
 from sisock.site.supervisor import PartLogs, Supervisor
 from sisock.uris import BASE_URI, REALM
-from sisock.users import BRIDGE, CONSUMER, SERVER, Role, User
+from sisock.users import BRIDGE, CONSUMER, PAGE, SERVER, Role, User, check_user_name
 
 log = Logger()
 
@@ -148,6 +148,7 @@ class Router:
         home.rules.check()
         users = home.users
         if settings.user and settings.secret:
+            check_user_name(settings.user)
             # Whom the site does not know gets the lesser rights.
             role: Role = "server" if settings.user == SERVER else "consumer"
             known = users.get(settings.user) or User(settings.user, role)
@@ -156,7 +157,7 @@ class Router:
         self.consumer = users.ensure(CONSUMER, "consumer")
         users.ensure(BRIDGE, "consumer")
         # The page's token is new at each start; a link with an old one lets nobody in.
-        self._page_user = users.add(User("page", "consumer", secrets.token_urlsafe(18)), keep=False)
+        self._page_user = users.add(User(PAGE, "consumer", secrets.token_urlsafe(18)), keep=False)
         self.certificates = Certificates(home.path)
         names = [plan.shown_host]
         certificate = key = None
@@ -218,8 +219,11 @@ class Site:
         self.plan = plan.with_ports()
         self.home = plan.home
         self.router = Router(self.plan)
-        self._told: dict[str, str] = {}
-        self._looking = LoopingCall(self._look_at_faces)
+        self._users = self.home.users
+        # What run.json was written for; None while it could not be.
+        self._told: object = None
+        self._trouble: str | None = None
+        self._looking = LoopingCall(self._look)
         self.supervisor = Supervisor(PartLogs(self.home.logs), self._part_started)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("WAMP_", "CROSSBAR_"))}
         environment.update(SISOCK_HOME=str(self.home.path), PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
@@ -247,6 +251,8 @@ class Site:
     def run_file(self) -> Run:
         """What run.json tells of the site now."""
         router, pids = self.router, self.supervisor.pids()
+        # A secret may have been given anew meanwhile; one that was taken away lets nobody in.
+        consumer, server = (self._users.get(user.authid) or user for user in (router.consumer, router.server))
         return Run(
             ws=router.url,
             realm=self.plan.realm,
@@ -255,8 +261,8 @@ class Site:
             bridge=_bridge_address(self.plan) if self.plan.bridge else None,
             local=f"unix://{self.home.socket}",
             certificate=str(self.home.certificate) if self.plan.tls else None,
-            consumer={"authid": router.consumer.authid, "secret": router.consumer.secret},
-            server={"authid": router.server.authid, "secret": router.server.secret},
+            consumer={"authid": consumer.authid, "secret": consumer.secret},
+            server={"authid": server.authid, "secret": server.secret},
             http=self._faces(pids),
             pids=pids,
             ended=self.supervisor.ended,
@@ -267,19 +273,21 @@ class Site:
         return {part: told[pid] for part, pid in pids.items() if pid in told}
 
     def _part_started(self) -> None:
-        run = self.run_file()
-        self._told = dict(run.http)
-        self.home.write_run(run)
+        """Writes run.json; what cannot be written now is tried again at the next look."""
+        self._told = None
+        self._look()
 
-    def _look_at_faces(self) -> None:
-        # A node's process listens some time after its start.
-        if self._faces(self.supervisor.pids()) == self._told:
-            return
+    def _look(self) -> None:
+        """Writes run.json anew where a node's process listens now, as it does some time after its start, or users changed."""
         try:
-            self._part_started()
-        except OSError as error:
-            self._told = {}
-            log.warn("run.json cannot be written, and is tried again: {error}", error=error)
+            seen = self._faces(self.supervisor.pids()), self._users.stamp
+            if seen != self._told:
+                self.home.write_run(self.run_file())
+                self._told, self._trouble = seen, None
+        except (OSError, SisockError) as error:
+            if str(error) != self._trouble:
+                log.warn("run.json cannot be written, and is tried again: {error}", error=error)
+            self._trouble = str(error)
 
     def start(self) -> None:
         """Starts all parts."""
@@ -309,7 +317,7 @@ class Site:
                 missing = await self._still_missing(consumer)
                 nodes_only = not {"router", "bridge"}.intersection(missing)
                 if not missing:
-                    self._look_at_faces()
+                    self._look()
                 if not missing or (nodes_only and (waited > NODES_WITHIN or all(map(self._is_broken, missing)))):
                     return missing
                 await sleep(0.1)
