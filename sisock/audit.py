@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +26,8 @@ KEPT = 5
 # Lines of one kind that are written out in a second.
 PER_SECOND = 20
 MAX_TEXT = 200
-# An unknown name that is longer may be a secret in the wrong place.
-MAX_UNKNOWN = 16
+# By which unknown names are marked: whoever reads the lines cannot try out what a name was.
+_KEY = secrets.token_bytes(32)
 
 
 class Audit:
@@ -87,7 +89,12 @@ def _short(value: Any) -> Any:
     return value if isinstance(value, (int, float, bool)) else str(value)[:MAX_TEXT]
 
 
-def unknown(name: object) -> str:
-    """An unknown user's name as a line may hold it: whoever puts a secret in its place does not find it in a log."""
-    text = str(name)
-    return text if len(text) <= MAX_UNKNOWN else f"{text[:4]}... ({len(text)} characters)"
+def named(name: str, known: object) -> str:
+    """A name as a line may hold it. One that nobody has may be a secret in the wrong place: a mark and its length stand for it.
+
+    The mark tells one name from another while a process runs.
+    """
+    if known or not name:
+        return name
+    mark = blake2b(name.encode("utf-8", "surrogatepass"), key=_KEY, digest_size=4).hexdigest()
+    return f"unknown {mark} ({len(name)} characters)"

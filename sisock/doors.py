@@ -221,7 +221,7 @@ class Door:
                 raise NotAuthenticated("its bearer is blocked")
             return user
 
-        return await self._enter(name or "", method, address, find)
+        return await self._enter(name or "", method, address, find, secret if name is None else "")
 
     async def prove(self, name: str, proves: Callable[[str], bool], address: str) -> Caller:
         """Who comes as that user and has signed with the secret; `proves` says whether it is done with this one."""
@@ -235,9 +235,13 @@ class Door:
 
         return await self._enter(name, "signature", address, find)
 
-    async def _enter(self, name: str, method: str, address: str, find: Callable[[], Awaitable[User]]) -> Caller:
-        if self._throttle.turns_away(address, name):
-            self._note("refused", name, address, method=method, why="too many")
+    async def _enter(
+        self, name: str, method: str, address: str, find: Callable[[], Awaitable[User]], token: str = ""
+    ) -> Caller:
+        """Who comes by that name, or without one and with that token; `find` looks at the secret."""
+        away = self._throttle.turns_away(address, name)
+        if away and (not token or self._throttle.turns_away(address, *self._tokens.bearers(token))):
+            self._refused(name, address, method, "too many")
             raise TooManyLogins
         try:
             user = await find()
@@ -277,9 +281,8 @@ class Door:
     async def _refuse(self, name: str, address: str, method: str, why: str) -> None:
         from twisted.internet import reactor
 
-        known = self._users.get(name) is not None
-        self._note("refused", name if known else audit.unknown(name), address, method=method, why=why)
-        if not self._throttle.failed(address, name if known else ""):
+        self._refused(name, address, method, why)
+        if not self._throttle.failed(address, name):
             return
         self._throttle.hold(address)
         held: Deferred[None] = deferLater(reactor, DELAY, lambda: None)
@@ -287,6 +290,9 @@ class Door:
             await held
         finally:
             self._throttle.let_go(address)
+
+    def _refused(self, name: str, address: str, method: str, why: str) -> None:
+        self._note("refused", audit.named(name, self._users.get(name)), address, method=method, why=why)
 
     def _note(self, event: audit.Event, user: str, address: str, **more: Any) -> None:
         self._audit.note(event, user=user, address=address, door=self._face, **more)

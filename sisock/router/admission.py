@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from sisock import audit
-from sisock.credentials import same
+from sisock.credentials import looks_like_jwt, same
 from sisock.errors import TooManyLogins
 from sisock.router.gate import Gate, Login
 from sisock.throttle import DELAY
@@ -60,6 +60,7 @@ def guarded(base: Any, method: str, gate: Gate, site: str) -> Any:
             self.door = "local" if str(transport.peer).startswith("unix") else "ws"
             self.principal: dict[str, Any] = {}
             self.asked = False
+            self._authrole: str | None = None
 
         def hello(self, realm: str, details: Any) -> Any:
             if self.asked:
@@ -72,9 +73,9 @@ def guarded(base: Any, method: str, gate: Gate, site: str) -> Any:
                 return self.refuse(name or "", "another realm")
             if not _fit(method, name, details.authextra):
                 return self.refuse(name or "", "a greeting that is not understood")
-            if gate.throttle.turns_away(self.address, name or ""):
-                gate.audit.note("refused", user=audit.unknown(name), address=self.address, door=self.door, why="too many")
-                return Deny(TooManyLogins.uri, str(TooManyLogins()))
+            # A token says by itself who comes with it.
+            if method != "ticket" and gate.throttle.turns_away(self.address, name or ""):
+                return self.turn_away()
             self.asked = True
             return super().hello(realm, details)
 
@@ -96,6 +97,10 @@ def guarded(base: Any, method: str, gate: Gate, site: str) -> Any:
             self.asked = False
             if not isinstance(signature, str) or not _SIGNATURES[method].fullmatch(signature):
                 return self.refuse(self._authid or "", "a proof that is not understood")
+            if method == "ticket" and gate.throttle.turns_away(self.address, self._authid or ""):
+                claimed = gate.tokens.bearers(signature) if looks_like_jwt(signature) else []
+                if gate.throttle.turns_away(self.address, *claimed):
+                    return self.turn_away()
             checked: Deferred[Any] = maybeDeferred(self.check, signature)
             checked.addCallbacks(self.decide, self.broken)
             return checked
@@ -124,14 +129,19 @@ def guarded(base: Any, method: str, gate: Gate, site: str) -> Any:
 
         def refuse(self, name: str, why: str) -> Any:
             """The refusal of a failed login: now, or after a while for whoever fails often."""
-            known = gate.users.get(name) is not None
-            gate.audit.note(
-                "refused", user=name if known else audit.unknown(name), method=method, address=self.address, door=self.door,
-                why=why,
-            )  # fmt: skip
-            if not gate.throttle.failed(self.address, name if known else ""):
+            self.note(name, why)
+            if not gate.throttle.failed(self.address, name):
                 return Deny(message=REFUSED)
             return held_back(gate, self.address, lambda: Deny(message=REFUSED))
+
+        def turn_away(self) -> Any:
+            """The refusal of a login whose secret nobody looks at."""
+            self.note(self._authid or "", "too many")
+            return Deny(TooManyLogins.uri, str(TooManyLogins()))
+
+        def note(self, name: str, why: str) -> None:
+            user = audit.named(name, gate.users.get(name))
+            gate.audit.note("refused", user=user, method=method, address=self.address, door=self.door, why=why)
 
     return Guarded
 

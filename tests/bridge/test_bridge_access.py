@@ -20,9 +20,11 @@ from twisted.internet.endpoints import HostnameEndpoint
 from sisock import DataNode, Field
 from sisock.credentials import Scram, ticket_digest
 from sisock.doors import LOOPBACK, Door
+from sisock.errors import TooManyLogins
 from sisock.grafana_bridge.service import create_app
 from sisock.home import Home
 from sisock.http import listen
+from sisock.throttle import HELD
 from sisock.users import User
 from tests.bridge.http_client import Client
 from tests.bridge.memory_consumer import MemoryConsumer
@@ -266,6 +268,23 @@ async def test_a_flood_of_wrong_secrets_does_not_keep_the_right_one_out(bridge):
     counted = sum(line["more"] for line in lines if "more" in line)
     assert told + counted == 300
     assert told < 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_in_a_flood_from_elsewhere_who_has_got_in_from_there_gets_in_and_no_secret_is_written(bridge):
+    bridge.serve()
+    door, far, secret = bridge.door, "192.0.2.9", "hunter2-in-the-wrong-place"
+    assert (await door.admit(f"Bearer {token()}", far)).user.authid == "jwt:lab:alice"
+    for _ in range(HELD):
+        door._throttle.hold(far)
+    assert (await door.admit(f"Bearer {token()}", far)).user.authid == "jwt:lab:alice"
+    for other in (token(sub="bob"), token(iss="https://evil.example/"), f"{secret}:x", secret, "anna:anna's secret"):
+        with pytest.raises(TooManyLogins):
+            await door.admit(f"Bearer {other}", far)
+    told = json.dumps(bridge.lines())
+    assert '"why": "too many"' in told
+    assert "hunter" not in told
+    assert '"user": "anna"' in told
 
 
 class Echo(WebSocketServerProtocol):

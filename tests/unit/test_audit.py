@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from sisock import audit
-from sisock.audit import MAX_TEXT, PER_SECOND, Audit, unknown
+from sisock.audit import MAX_TEXT, PER_SECOND, Audit, named
 
 
 @pytest.fixture
@@ -64,11 +64,14 @@ def test_a_line_stays_one_line_and_short_whatever_a_name_holds(kept):
     assert len(json.loads(line)["user"]) == MAX_TEXT
 
 
-def test_a_long_name_that_nobody_has_may_be_a_secret_and_is_cut():
-    assert unknown("anna") == "anna"
-    secret = "s3cretinthewrongplace"
-    assert secret not in unknown(secret)
-    assert unknown(secret) == f"s3cr... ({len(secret)} characters)"
+@pytest.mark.parametrize("secret", ["s3cretinthewrongplace", "short", "x", "\ud800"])
+def test_a_name_that_nobody_has_may_be_a_secret_and_is_marked_alone(secret):
+    assert named(secret, known=True) == secret
+    told = named(secret, known=None)
+    assert told == named(secret, known=None) != named(secret + "x", known=None)
+    assert told.removeprefix("unknown ")[8:] == f" ({len(secret)} characters)"
+    assert secret not in told.removesuffix(" characters)") or len(secret) == 1
+    assert named("", known=None) == ""
 
 
 def test_it_is_rotated_and_the_oldest_goes(kept, clock, monkeypatch):

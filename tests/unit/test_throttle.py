@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from sisock import throttle
-from sisock.throttle import BURST, HELD, HELD_IN_ALL, KNOWN_FOR, RATE, REMEMBERED, Throttle, network_of
+from sisock.throttle import BURST, HELD, HELD_IN_ALL, KNOWN_FOR, NAMES, RATE, REMEMBERED, Throttle, network_of
 
 FAR, OTHER = "192.0.2.7", "192.0.2.8"
 
@@ -45,6 +45,14 @@ def test_a_user_who_is_guessed_at_from_many_addresses_is_slow_for_all_of_them(ga
     assert not fail(gate, "198.51.100.200", "bob")
 
 
+def test_whether_there_is_a_user_changes_no_delay(gate):
+    """Each name that is tried is counted by itself, so that one which many others try tells nothing of itself."""
+    for number in range(int(BURST)):
+        fail(gate, f"198.51.100.{number}", f"nobody{number}")
+    assert not fail(gate, "198.51.100.200", "nobody at all")
+    assert not fail(gate, "198.51.100.201", "anna")
+
+
 def test_of_another_machine_a_few_are_waited_with_and_the_rest_is_turned_away(gate):
     fail(gate, times=int(BURST))
     for _ in range(HELD):
@@ -64,6 +72,9 @@ def test_who_has_got_in_from_there_is_never_turned_away(gate, clock):
         gate.hold(FAR)
     assert not gate.turns_away(FAR, "anna")
     assert gate.turns_away(FAR, "bob")
+    assert not gate.turns_away(FAR, "", "anna"), "a token may claim more than one name"
+    assert gate.turns_away(FAR, "", "bob")
+    assert gate.turns_away(FAR)
     clock.advance(KNOWN_FOR + 1)
     assert gate.turns_away(FAR, "anna")
 
@@ -95,6 +106,7 @@ def test_a_million_addresses_take_no_more_memory_than_some_thousands(gate):
     for number in range(2 * REMEMBERED):
         fail(gate, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", f"user{number}")
     assert len(gate._failures) == REMEMBERED
+    assert len(gate._guessed) <= NAMES
 
 
 @pytest.mark.parametrize(
