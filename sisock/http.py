@@ -237,9 +237,12 @@ class Policy:
         return all(self.may_come_from(origin, *host[:1]) for origin in headers_of(request, b"origin"))
 
     def names_us(self, host: str) -> bool:
-        """Whether a Host header is one of this server's names, with any port."""
+        """Whether a Host header is one of this server's names, with any port; `*.` is one label, as in certificates."""
         match = _HOST.fullmatch(host.lower())
-        return match is not None and match[1] in self.hosts
+        if match is None:
+            return False
+        label, dot, rest = match[1].partition(".")
+        return match[1] in self.hosts or (bool(label and dot) and f"*.{rest}" in self.hosts)
 
     def may_come_from(self, origin: str | None, host: str = "") -> bool:
         """Whether an Origin header is none, this very server's (by its Host) or one that is allowed."""

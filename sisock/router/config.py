@@ -32,9 +32,12 @@ class Listeners:
 
     @property
     def origins(self) -> list[str]:
-        """The origins of pages that may open a WebSocket: those that this router itself serves."""
+        """The origins of pages that may open a WebSocket: those that this router itself serves.
+
+        In the form in which Autobahn compares them: small letters, and no brackets around an address.
+        """
         scheme = "https" if self.certificate else "http"
-        hosts = dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *self.names])
+        hosts = dict.fromkeys(["localhost", "127.0.0.1", "::1", *(name.strip("[]").lower() for name in self.names)])
         return [f"{scheme}://{host}:{self.port}" for host in hosts]
 
 

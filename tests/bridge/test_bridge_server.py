@@ -171,6 +171,21 @@ async def test_other_sites_may_not_post(serve):
     assert (await client.request("OPTIONS", "/echo", headers={"Origin": "http://evil.example"})).status == 403
 
 
+def test_a_star_in_a_name_is_one_label():
+    policy = Policy.of(["*.x.example", "bridge"])
+    assert all(map(policy.names_us, ("a.x.example", "A.X.example:5000", "bridge", "localhost:5000", "[::1]", "127.0.0.1")))
+    for other in (
+        "x.example",
+        ".x.example",
+        "a.b.x.example",
+        "ax.example",
+        "a.x.example.evil.example",
+        "a.bridge",
+        "127.1.0.0.1",
+    ):
+        assert not policy.names_us(other), other
+
+
 @pytest.mark.parametrize("hosts", [["http://bridge"], ["bridge:5000"], ["a b"], [""]])
 def test_a_name_that_is_none_is_refused_at_the_start(hosts):
     with pytest.raises(InvalidArgument):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from autobahn.util import wildcards2patterns
+from autobahn.websocket.protocol import _is_same_origin, _url_to_origin
 
 from sisock.home import Home
 from sisock.router.config import Listeners, render, template
@@ -65,18 +68,33 @@ def test_what_is_switched_on_is_there():
     assert {component["realm"] for component in config["workers"][0]["components"]} == {"test_realm"}
 
 
-def test_only_pages_of_its_own_may_open_a_socket():
-    assert transports(rendered(PLAIN))["public"]["paths"]["ws"]["options"]["allowed_origins"] == [
-        "http://localhost:8080",
-        "http://127.0.0.1:8080",
-        "http://[::1]:8080",
-    ]
-    assert transports(rendered(TLS))["public"]["paths"]["ws"]["options"]["allowed_origins"] == [
-        "https://localhost:18080",
-        "https://127.0.0.1:18080",
-        "https://[::1]:18080",
-        "https://router.example:18080",
-    ]
+NAMED = replace(TLS, names=("router.example", "localhost", "Upper.Example", "[fd00::7]", "*.wild.example"))
+
+
+@pytest.mark.parametrize(
+    ("listeners", "origin", "may"),
+    [
+        *((PLAIN, f"http://{host}:8080", True) for host in ("localhost", "127.0.0.1", "[::1]")),
+        (PLAIN, "http://localhost:8081", False),
+        (PLAIN, "https://localhost:8080", False),
+        (PLAIN, "http://localhost", False),
+        (PLAIN, "http://evil.example:8080", False),
+        (PLAIN, "http://localhost.evil.example:8080", False),
+        (PLAIN, "null", False),
+        *((NAMED, f"https://{host}:18080", True) for host in ("router.example", "[::1]", "[fd00::7]", "a.wild.example")),
+        (NAMED, "https://upper.example:18080", True),
+        (NAMED, "http://router.example:18080", False),
+        (NAMED, "https://[fd00::8]:18080", False),
+        (NAMED, "https://wild.example:18080", False),
+        (NAMED, "https://routerxexample:18080", False),
+    ],
+    ids=str,
+)
+def test_only_pages_of_its_own_may_open_a_socket(listeners, origin, may):
+    """As Autobahn compares them, which takes an origin apart before."""
+    allowed = transports(rendered(listeners))["public"]["paths"]["ws"]["options"]["allowed_origins"]
+    port = listeners.port
+    assert _is_same_origin(_url_to_origin(origin), "any", port, wildcards2patterns(allowed)) is may
 
 
 @pytest.mark.parametrize("listeners", [PLAIN, TLS], ids=["plain", "tls"])
