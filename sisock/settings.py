@@ -9,6 +9,7 @@
 | WAMP_USER, WAMP_SECRET | as whom to join; `up` admits this user with this secret | the site's own users |
 | WAMP_SECRET_FILE | a file with the secret, the ticket or the private key, read at each join | WAMP_SECRET |
 | WAMP_AUTHMETHOD | the way in: wampcra, scram, ticket (a JSON Web Token is one) or cryptosign | wampcra |
+| WAMP_REALM | the realm of the router at CROSSBAR_HOST | sisock |
 | SISOCK_CERTIFICATE | the certificate, or the authority, to pin for the router at CROSSBAR_HOST | the one in the home |
 | PORT | the bridge's port | 5000 |
 | SISOCK_STORE | the store: a file, or the address of a PostgreSQL database | history.db in the home |
@@ -52,6 +53,7 @@ class Settings:
     secret_file: Path | None = None
     method: Method = "wampcra"
     pinned: Path | None = None
+    realm: str = REALM
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ, home: Home | None = None) -> Settings:
@@ -69,12 +71,18 @@ class Settings:
             _path(environ.get("WAMP_SECRET_FILE")),
             _method(environ.get("WAMP_AUTHMETHOD") or "wampcra"),
             _path(environ.get("SISOCK_CERTIFICATE")),
+            environ.get("WAMP_REALM") or REALM,
         )
 
     @property
     def names_somebody(self) -> bool:
         """Whether the environment says as whom to join."""
         return bool(self.secret or self.secret_file) and bool(self.user or self.method == "ticket")
+
+    @property
+    def is_half_named(self) -> bool:
+        """Whether the environment says as whom to join, and not with what, or the other way round."""
+        return bool(self.user or self.secret or self.secret_file) and not self.names_somebody
 
     @property
     def store(self) -> str:
@@ -127,7 +135,7 @@ class Settings:
         return Access(f"unix://{self.home.socket}", user.authid, user.secret, realm)
 
     def _check_user(self) -> None:
-        if (bool(self.user) or bool(self.secret) or bool(self.secret_file)) and not self.names_somebody:
+        if self.is_half_named:
             raise SetupError("only one of WAMP_USER and WAMP_SECRET is set in the environment; set both, or none.")
 
     def _named(self, url: str, realm: str, certificate: Path | None = None) -> Access:
@@ -140,7 +148,7 @@ class Settings:
             raise SetupError(f"CROSSBAR_HOST={self.crossbar_host} in the environment is no host's name or address.")
         host = f"[{self.crossbar_host}]" if ":" in str(self.crossbar_host) else self.crossbar_host
         pinned = self.pinned or (self.home.certificate if self.home.certificate.exists() else None)
-        return self._named(f"wss://{host}:{self.port}/ws", REALM, pinned)
+        return self._named(f"wss://{host}:{self.port}/ws", self.realm, pinned)
 
 
 def _path(text: str | None) -> Path | None:

@@ -14,7 +14,8 @@ from twisted.logger import globalLogPublisher
 from tests.plain import join, until
 
 NAMES = ("SISOCK_HOME", "SISOCK_STORE", "SISOCK_TRACE", "CROSSBAR_HOST", "CROSSBAR_TLS_PORT", "CROSSBAR_OCS_PORT")
-for name in (*NAMES, "WAMP_USER", "WAMP_SECRET", "WAMP_SECRET_FILE", "WAMP_AUTHMETHOD", "SISOCK_CERTIFICATE", "PORT"):
+WAMP = ("USER", "SECRET", "SECRET_FILE", "AUTHMETHOD", "REALM")
+for name in (*NAMES, *(f"WAMP_{which}" for which in WAMP), "SISOCK_CERTIFICATE", "PORT"):
     os.environ.pop(name, None)
 
 # On a busy machine any example may take long, and to be made, too.

@@ -190,7 +190,7 @@ def _environment(settings: Settings) -> Iterator[Finding]:
     for name, what in changed.items():
         if what:
             yield Finding("note", "environment", f"{name} is set: {what}", f"unset {name} if that is not meant")
-    if bool(settings.user) != bool(settings.secret):
+    if settings.is_half_named:
         yield Finding("warning", "environment", "only one of WAMP_USER and WAMP_SECRET is set", "set both, or none")
 
 
@@ -240,14 +240,14 @@ def _rules(settings: Settings) -> Iterator[Finding]:
     users = _known(settings)
     for number, rule in enumerate(rules.rules or (), 1):
         for name in rule.who:
-            plain = not any(sign in name for sign in "*?[") and not name.startswith(("group:", "role:", TOKEN_PREFIX))
+            plain = "*" not in name and not name.startswith(("group:", "role:", TOKEN_PREFIX))
             if plain and name != PUBLIC and name not in users:
                 yield Finding(
                     "warning", "rules", f"rule {number} names {name!r}, and there is no such user", "sisock user list"
                 )
         for name in rule.nodes:
             # Each node of a site has a user that may serve it, whether it runs now or not.
-            if not any(sign in name for sign in "*?[") and not any(name in user.nodes for user in users.values()):
+            if "*" not in name and not any(name in user.nodes for user in users.values()):
                 what = f"rule {number} grants the node {name!r}, and nothing of that name was ever here"
                 yield Finding("note", "rules", what, "look whether it is misspelt; `sisock user list` names the nodes")
     for face, laid_down in rules.faces.items():

@@ -10,6 +10,7 @@ import pytest
 from sisock.errors import NotAuthorized, NotConnected, SetupError
 from sisock.home import Home
 from sisock.settings import Settings
+from sisock.site.doctor import _environment
 from sisock.users import User
 from tests.unit.test_home import RUN
 
@@ -113,6 +114,31 @@ def test_a_router_elsewhere(home, role):
 def test_a_router_elsewhere_by_its_address(home):
     settings = read(home, CROSSBAR_HOST="::1", WAMP_USER="me", WAMP_SECRET="mine")
     assert settings.consumer().url == "wss://[::1]:8080/ws"
+    assert settings.consumer().realm == "sisock"
+
+
+def test_a_router_elsewhere_with_a_realm_of_its_own(home):
+    settings = read(home, CROSSBAR_HOST="router", WAMP_USER="me", WAMP_SECRET="mine", WAMP_REALM="test_realm")
+    assert settings.consumer().realm == settings.node("roof").realm == "test_realm"
+
+
+@pytest.mark.parametrize(
+    ("environ", "half"),
+    [
+        ({}, False),
+        ({"WAMP_USER": "me"}, True),
+        ({"WAMP_SECRET": "s"}, True),
+        ({"WAMP_SECRET_FILE": "/s"}, True),
+        ({"WAMP_USER": "me", "WAMP_SECRET": "s"}, False),
+        ({"WAMP_USER": "me", "WAMP_SECRET_FILE": "/s"}, False),
+        ({"WAMP_SECRET": "s", "WAMP_AUTHMETHOD": "ticket"}, False),
+        ({"WAMP_SECRET_FILE": "/s", "WAMP_AUTHMETHOD": "ticket"}, False),
+        ({"WAMP_USER": "me", "WAMP_AUTHMETHOD": "ticket"}, True),
+    ],
+)
+def test_the_doctor_warns_of_half_a_user(home, environ, half):
+    told = [one.what for one in _environment(read(home, **environ)) if one.level == "warning"]
+    assert told == ["only one of WAMP_USER and WAMP_SECRET is set"] * half
 
 
 @pytest.mark.parametrize("environ", [{}, {"WAMP_USER": "me"}, {"WAMP_SECRET": "mine"}])
