@@ -174,7 +174,7 @@ async def test_a_token_names_nobody_of_the_sites_own(router, issuer):
 @pytest.mark.parametrize("how", ["expires", "is blocked", "has its issuer taken away"])
 @pytest_twisted.ensureDeferred
 async def test_a_session_ends_with_its_token(router, issuer, rules, how):
-    connected = Consumer(Access(router.ws, "", token(exp=time.time() + (1 if how == "expires" else 60)), method="ticket"))
+    connected = Consumer(Access(router.ws, "", token(exp=time.time() + (5 if how == "expires" else 60)), method="ticket"))
     refused = []
     await connected.start()
     connected._on_refused = refused.append
@@ -182,7 +182,7 @@ async def test_a_session_ends_with_its_token(router, issuer, rules, how):
         await rules(more='blocked = ["jwt:lab:alice"]\n' + BELIEVED)
     elif how != "expires":
         await rules()
-    await until(lambda: refused)
+    await until(lambda: refused, 20)
     assert isinstance(refused[0], NotAuthorized)
     await connected.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -133,7 +134,10 @@ def test_the_good_node_goes_on(broken):
 def test_logs_are_bounded(broken):
     logs = broken.home / "logs"
     wait((logs / "bad:Floods.log.2").exists)
-    assert all(log.stat().st_size < 6_000_000 for log in logs.iterdir())
+    for log in logs.iterdir():
+        # One that is rotated in this moment is gone under its old name.
+        with suppress(FileNotFoundError):
+            assert log.stat().st_size < 6_000_000
 
 
 def test_one_that_somebody_runs_in_a_terminal_is_named_with_its_process(broken, tmp_path):
