@@ -106,7 +106,7 @@ def up(
                 page = site.router.page_with_token
                 click.echo(f"sisock is ready: page {page}, router {run.ws}{bridge}, nodes {listed}. Ctrl-C stops it.")
                 if has_desktop() if opens is None else opens:
-                    click.launch(page)
+                    open_page(site)
 
         serve(start, site.stop)
 
@@ -122,6 +122,11 @@ def _tables(home: Home, served: tuple[str, ...]) -> dict[str, str]:
         if tables.setdefault(name, source) != source:
             raise SetupError(f"{tables[name]} and {source} would both be called {name}. Give one another name in its .toml.")
     return tables
+
+
+def open_page(site: Any) -> None:
+    """Opens the page in a browser by way of a file: what stands in a command line everybody on the machine can read."""
+    click.launch(site.write_link().as_uri())
 
 
 def _warn(site: Any) -> None:

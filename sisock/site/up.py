@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,7 +28,7 @@ from sisock.settings import Settings
 from sisock.site import ports
 from sisock.site.supervisor import PartLogs, Supervisor
 from sisock.uris import BASE_URI, REALM
-from sisock.users import BRIDGE, CONSUMER, PAGE, SERVER, Role, User, check_user_name
+from sisock.users import BRIDGE, CONSUMER, PAGE, SERVER, Role, User, check_user_name, write_private
 
 log = Logger()
 
@@ -220,6 +221,7 @@ class Site:
         self.home = plan.home
         self.router = Router(self.plan)
         self._users = self.home.users
+        self._link = self.home.path / "page.html"
         # What run.json was written for; None while it could not be.
         self._told: object = None
         self._trouble: str | None = None
@@ -239,6 +241,16 @@ class Site:
             where = ["--host", self.plan.bridge_host, "--port", str(self.plan.bridge_port)]
             where += ["--tls"] if self.plan.bridge_tls else [] if is_loopback(self.plan.bridge_host) else ["--insecure"]
             self.supervisor.add_part("bridge", [*program, "bridge", *where], environment)
+
+    def write_link(self) -> Path:
+        """A file that takes a browser to the page as its user; it is its owner's alone, and gone when the site ends."""
+        address = escape(self.router.page_with_token)
+        write_private(
+            self._link,
+            f'<!doctype html><meta charset="utf-8"><title>sisock</title><meta http-equiv="refresh" content="0; url={address}">'
+            f'<a href="{address}">The page of this site</a>\n',
+        )
+        return self._link
 
     def warnings(self) -> list[str]:
         """What should be seen to before long, a sentence each: certificates near their end."""
@@ -299,6 +311,7 @@ class Site:
         if self._looking.running:
             self._looking.stop()
         await self.supervisor.stop()
+        self._link.unlink(missing_ok=True)
         self.home.forget_run()
 
     async def wait_until_ready(self) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from sisock.cli.site import open_page
 from sisock.credentials import new_secret
 from sisock.errors import InvalidArgument
 from sisock.home import Home
@@ -89,6 +91,19 @@ def test_a_run_json_that_could_not_be_written_is_written_later(made, monkeypatch
     made.home.forget_run()
     made._look()
     assert made.home.run() is None, "what is as it was is not written again"
+
+
+def test_a_browser_is_started_without_the_token_in_its_command_line(made, monkeypatch):
+    launched = []
+    monkeypatch.setattr("click.launch", launched.append)
+    open_page(made)
+    address, _, token = made.router.page_with_token.partition("#token=")
+    assert address.startswith("http")
+    (link,) = launched
+    assert token not in link
+    file = Path(link.removeprefix("file://"))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert f"{address}#token={token}" in file.read_text()
 
 
 @pytest.mark.parametrize("name", ["public", "hub", "page", "jwt:lab:anna", "role:node", "a b"])
