@@ -1,7 +1,7 @@
-"""Wrong logins as fast as they go, from a process of their own: `python -m tests.intruder HOST PORT USER WAY SECONDS AT_ONCE`.
+"""Wrong logins as fast as they go, from a process of their own: `python -m tests.intruder HOST PORT USER WAY AT_ONCE`.
 
-Each is a connection that sends HELLO and a wrong proof at once, and goes when it is refused. It prints what became of them as
-JSON.
+Each is a connection that sends HELLO and a wrong proof at once, and goes when it is refused. When its input ends it begins no
+more, and prints what became of them as JSON.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import json
 import struct
 import sys
-import time
+import threading
 
 UPGRADE = (
     "GET /ws HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -40,8 +40,8 @@ def wrong_request(host, port, user):
     return [(request.encode(), b"\r\n\r\n")]
 
 
-async def keep_trying(host, port, says, until, done):
-    while time.monotonic() < until:
+async def keep_trying(host, port, says, told_to_stop, done):
+    while not told_to_stop.is_set():
         try:
             reader, writer = await asyncio.open_connection(host, port)
             for words, end in says:
@@ -53,14 +53,15 @@ async def keep_trying(host, port, says, until, done):
             done["failed"] += 1
 
 
-async def attack(host, port, user, way, seconds, at_once):
+async def attack(host, port, user, way, at_once):
     says = wrong_request(host, port, user) if way == "http" else wrong_login(host, port, user, way)
     done = {"refused": 0, "turned away": 0, "failed": 0}
-    until = time.monotonic() + seconds
-    await asyncio.gather(*(keep_trying(host, port, says, until, done) for _ in range(at_once)))
+    told_to_stop = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), told_to_stop.set()), daemon=True).start()
+    await asyncio.gather(*(keep_trying(host, port, says, told_to_stop, done) for _ in range(at_once)))
     return done
 
 
 if __name__ == "__main__":
-    host, port, user, way, seconds, at_once = sys.argv[1:]
-    print(json.dumps(asyncio.run(attack(host, int(port), user, way, float(seconds), int(at_once)))))
+    host, port, user, way, at_once = sys.argv[1:]
+    print(json.dumps(asyncio.run(attack(host, int(port), user, way, int(at_once)))))
