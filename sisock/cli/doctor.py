@@ -23,7 +23,8 @@ def doctor(as_json: bool) -> None:
     status is 1 if something is an error.
     """
     from sisock.cli.reacting import finish
-    from sisock.site.doctor import ask, look
+    from sisock.site.doctor import look
+    from sisock.site.visit import ask
 
     found = settings()
     findings = look(found)

@@ -13,7 +13,8 @@ import pytest
 from sisock.certificates import Certificates
 from sisock.home import Home
 from sisock.settings import Settings
-from sisock.site.doctor import _sampling, look
+from sisock.site.doctor import look
+from sisock.site.visit import sampling
 from sisock.users import User
 from tests.site.conftest import SISOCK, wait
 
@@ -123,7 +124,7 @@ def test_what_a_node_says_of_itself_is_told(site, tmp_path):
     home = Home(tmp_path)
     home.make()
     home.health("mast").write_text(json.dumps({**json.loads(told), "trouble": "the mast has no power"}))
-    found = [one for one in _sampling(Settings.read({}, home), "mast") if "the mast has no power" in one.what]
+    found = [one for one in sampling(Settings.read({}, home), "mast") if "the mast has no power" in one.what]
     assert [(one.level, one.about, bool(one.remedy)) for one in found] == [("warning", "nodes", True)]
 
 
