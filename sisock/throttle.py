@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import ip_address, ip_network
 from typing import TypeVar
@@ -118,10 +119,13 @@ def _remember(kept: OrderedDict[K, T], key: K, value: T) -> None:
         kept.popitem(last=False)
 
 
+@lru_cache(maxsize=1024)
 def _is_here(address: str) -> bool:
     return not address or covers(LOOPBACK, address)
 
 
+# In a flood the same few addresses are asked about thousands of times a second.
+@lru_cache(maxsize=1024)
 def network_of(address: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 that one machine has of IPv6; "" is a local socket."""
     try:
