@@ -12,6 +12,8 @@ from inspect import cleandoc
 from math import inf
 from typing import Any, ClassVar
 
+import numpy as np
+
 from sisock import resolution
 from sisock.beside import TableRows, Tables
 from sisock.blocks import Block, news
@@ -26,6 +28,9 @@ from sisock.uris import check_field_name, check_node_name
 
 # Seconds until a sample must be kept; then it counts as an error.
 KEEPING = 60.0
+# Rows that are read at most to see which of a correction's are there already: so many times its own, and so many more.
+NEWS_FACTOR = 4
+NEWS_ROWS = 4096
 
 
 @dataclass
@@ -133,6 +138,9 @@ class DataNode:
         timeline's newest by more than its lateness raises LateRow unless it is `correct`; fields that are not declared,
         or of another timeline or type, raise InvalidArgument.
         """
+        if isinstance(values, Mapping):
+            # An author may fill the same array again before the rows are written.
+            values = {name: one.copy() if isinstance(one, np.ndarray) else one for name, one in values.items()}
         return self.append_block(timeline, Block.of(t, values), correct=correct)
 
     def append_block(
@@ -140,26 +148,36 @@ class DataNode:
     ) -> Future[Position]:
         """Keeps a block as `append` does: for those who have whole microseconds and columns already.
 
-        What is to stand `beside` it in the node's own `tables` is kept in the same transaction.
+        Its arrays are not copied, and must stay as they are. What is to stand `beside` it in the node's own `tables` is kept
+        in the same transaction.
         """
         self._check_declared(timeline, block)
-        if correct and len(block) and not beside:
+        wait = not _in_reactor()
+        if correct and wait and len(block) and not beside:
             # A file that is read again brings what is there already; only what is new is written.
-            unchanged: Future[Position] = Future()
-            # With its database away nobody can say what is there: all of it is kept.
-            with suppress(StoreAway):
-                there, position = self.history.read(timeline, list(block.columns), int(block.t[0]), int(block.t[-1]) + 1)
-                block = news(there, block)
+            block, position = self._news(timeline, block)
+            if position is not None and not len(block):
+                unchanged: Future[Position] = Future()
                 unchanged.set_result(position)
-            if not len(block):
                 return unchanged
-        lateness, wait = self.lateness(timeline), not _in_reactor()
+        lateness = self.lateness(timeline)
         kept = self.history.append(timeline, block, lateness=lateness, correct=correct, wait=wait, beside=beside)
         if kept.done() and (error := kept.exception()) is not None:
             raise error
         # Whoever does not wait for the Future still is told of an error, in the node's health.
         kept.add_done_callback(partial(self._note, timeline, block))
         return kept
+
+    def _news(self, timeline: str, block: Block) -> tuple[Block, Position | None]:
+        """The rows of a block that are not there yet; all of them, without a position, where to see that costs too much."""
+        start, end = int(block.t[0]), int(block.t[-1]) + 1
+        # With its database away nobody can say what is there.
+        with suppress(StoreAway):
+            # Two corrections that lie far apart are written sooner than all between them is read.
+            if self.history.count(timeline, start, end) <= NEWS_FACTOR * len(block) + NEWS_ROWS:
+                there, position = self.history.read(timeline, list(block.columns), start, end)
+                return news(there, block), position
+        return block, None
 
     def _note(self, timeline: str, block: Block, kept: Future[Position]) -> None:
         error = kept.exception()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from sisock import DataNode, Field, Timeline
+from sisock.blocks import Block
 from sisock.errors import InvalidArgument, LateRow
-from sisock.times import now
+from sisock.times import LATEST, now
 
 
 class Roof(DataNode):
@@ -191,3 +194,25 @@ def test_more_than_an_answer_holds_is_false_unless_it_is_thinned():
     reply = node.get_data(["air"], 1.0, None, max_points=1000)
     assert {0, 199_999} <= set(reply["data"]["air"])
     assert len(reply["data"]["air"]) <= 1000
+
+
+def test_an_array_may_be_filled_again_after_an_append():
+    node = Roof()
+    for values in (np.array([1.0, 2.0]), np.ma.array([1.0, 2.0], mask=[False, True])):
+        expected = Block.of([1, 2], {"air": values.copy()})
+        node.append("t", [1, 2], {"air": values}, correct=True).result()
+        values[:] = 9
+        assert node.history.read("t", ["air"], 0, LATEST)[0] == expected
+
+
+def test_of_a_correction_only_what_is_new_is_kept_unless_to_see_that_costs_more_than_to_keep_it():
+    node = Roof()
+    node.append("fast", np.arange(10_000.0), {"wind": np.zeros(10_000)}).result()
+    sizes = []
+    node.on_kept = lambda timeline, block, position: sizes.append(len(block))
+    with ThreadPoolExecutor(1) as thread:
+        for t in ([1.0, 2.0], [1.0, 9_000.0], [1.0, 2.0]):
+            thread.submit(node.append, "fast", t, {"wind": [0.0, 5.0]}, correct=True).result()
+    assert sizes == [1, 2]
+    node.append("fast", [1.0, 2.0], {"wind": [0.0, 5.0]}, correct=True)
+    assert sizes == [1, 2, 2], "the reactor's thread reads nothing"
