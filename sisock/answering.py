@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from autobahn.wamp.exception import TransportLost
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, maybeDeferred
 from twisted.logger import Logger
 
 from sisock import foreign
@@ -149,12 +149,21 @@ class Answers:
         return foreign.catalogue(await self._read(self._fields_turn, self._node.get_fields, *self._ends(request)))
 
     async def _read(self, turn: DeferredSemaphore, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Runs a function when it is its turn. A caller who gives up frees no turn: the thread still works on it."""
+        """Runs a function when it is its turn. A caller who gives up before gives up his place, too.
+
+        One who does so later frees no turn: the thread still works on it.
+        """
         name = self._node.name
         if len(turn.waiting) >= MAX_WAITING:
             raise Busy(f"{name} has {MAX_WAITING} calls waiting; ask again in a moment")
+        await turn.acquire()
         answered: Deferred[Any] = Deferred()
-        turn.run(self._call, function, *args, **kwargs).addBoth(answered.callback)
+
+        def done(result: Any) -> None:
+            turn.release()
+            answered.callback(result)
+
+        maybeDeferred(self._call, function, *args, **kwargs).addBoth(done)
         try:
             return await answered
         except (SisockError, CancelledError):
