@@ -20,7 +20,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from sisock import uris
-from sisock.blocks import Block, concat
+from sisock.blocks import Block, concat, merge
 from sisock.errors import SisockError
 from sisock.live import LiveBlock
 from sisock.node import DataNode
@@ -113,7 +113,7 @@ class Publisher:
                 self._positions[timeline] = position
             if len(block) and (before is None or int(block.t[-1]) >= before):
                 self._newest[timeline] = int(block.t[-1])
-                self._last[timeline] = block
+                self._last[timeline] = _last_of(self._last.get(timeline), block)
             self._changed = True
             if not fresh and before is not None and int(block.t[0]) < before - to_micros(self._node.lateness(timeline)):
                 low, high = self._corrected.get(timeline, (int(block.t[0]), int(block.t[-1]) + 1))
@@ -132,7 +132,10 @@ class Publisher:
         await session.subscribe(self._on_watched, uris.watched(self._node.name))
         watched = Watched.from_wire(await session.ask(uris.WATCHED, self._node.name))
         self._session = session
+        # A router that started anew keeps no last rows.
         self._told.clear()
+        with self._lock:
+            self._watched = Watched()
         self._on_watched(watched.to_wire())
         if not self._beat.running:
             self._beat.start(LATEST_EVERY).addErrback(lambda failure: log.failure("publishing stopped", failure))
@@ -277,6 +280,13 @@ class Publisher:
         event = {name: _last_row(block, position) for name, (block, position) in last.items()}
         if event:
             self._publish(uris.latest(self._node.name), event, PublishOptions(retain=True))
+
+
+def _last_of(before: Block | None, block: Block) -> Block:
+    """A block that ends with the last row: where it was there before, fields that the block does not name stay."""
+    if before is None or before.t[-1] != block.t[-1]:
+        return block
+    return merge(*(one.take(slice(len(one) - 1, None)) for one in (before, block)))
 
 
 def _last_row(block: Block, position: Position) -> dict[str, Any]:
