@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
+from autobahn.twisted.util import sleep
 from twisted.internet.defer import Deferred
 
 from sisock import uris
@@ -24,6 +26,9 @@ from sisock.fields import Catalogue
 from sisock.following import Follower, Resume
 from sisock.paging import Stretch, read_pages
 from sisock.session import CALL_TIMEOUT, Access, Connection, Session
+
+# Seconds that a router or a node which went away is waited for.
+PATIENCE = 30.0
 
 
 class Consumer:
@@ -92,6 +97,8 @@ class Consumer:
 
     def left(self) -> None:
         """Tells those who follow; the connection joins again."""
+        # A node that comes back may be another program.
+        self._old.clear()
         for follower in tuple(self._followers):
             follower.left()
 
@@ -147,14 +154,17 @@ class Consumer:
         A node that knows no more than contract A is asked in lists, in halves of the time where it has too much.
         """
         call = self.caller(node)
-        if node not in self._old:
+        offered = self._old.get(node)
+        if offered is None:
             try:
                 return await ask_arrow(call, question, take)
             except SisockError as error:
                 if not is_old(error):
                     raise
-                self._old[node] = await self.get_fields(node)
-        answers = thinned(await ask_halves(call, question, self._old[node]), question)
+        if offered is None or any(name not in offered.fields for name in question.fields):
+            # It may have begun to offer one.
+            offered = self._old[node] = await self.get_fields(node)
+        answers = thinned(await ask_halves(call, question, offered), question)
         for timeline, answer in answers.items() if take else ():
             for block in answer.blocks:
                 take(timeline, block)  # type: ignore[misc]
@@ -166,14 +176,15 @@ class Consumer:
         question: Question,
         take: Take,
         begin: Callable[[Mapping[str, Answered]], None] = lambda _: None,
-        again: Callable[[NotConnected], Awaitable[None]] | None = None,
+        again: Callable[[SisockError], Awaitable[None]] | None = None,
         room: Callable[[], Awaitable[None]] | None = None,
     ) -> dict[str, Answered]:
         """All rows of a long range, by pages: each goes to `take` as it comes; the answers hold what is said of them.
 
         What came after the first call is not in it, so that all pages are of the same position; PositionLost if the history
-        is another one meanwhile. `begin` is told first about how many rows there are. After a lost connection it waits for
-        `again` and goes on behind what came; without, NotConnected. `room` is waited for before each page.
+        is another one meanwhile. `begin` is told first about how many rows there are. After a lost connection, and where the
+        node is gone, it waits for `again` (as `back` does) and goes on behind what came; without, NotConnected or UnknownNode.
+        `room` is waited for before each page.
         """
         # Neither waits for the other.
         catalogue = Deferred.fromCoroutine(self.get_fields(node))
@@ -199,6 +210,20 @@ class Consumer:
                 same = partial(_check_epoch, tail.position.epoch)
                 await read_pages(self.caller(node), stretch, partial(take, timeline), same, room, again)
         return answers
+
+    async def back(self, node: str, error: SisockError, patience: float = PATIENCE) -> None:
+        """Waits until a node that was lost answers again; raises why it was lost after so many seconds."""
+        from twisted.internet import reactor
+
+        end = reactor.seconds() + patience
+        while reactor.seconds() < end:
+            await sleep(0.1)
+            # The router is there before its nodes are.
+            if self.connected:
+                with suppress(NotConnected, UnknownNode, TimedOut):
+                    await self.get_fields(node)
+                    return
+        raise error
 
     def follow(
         self, node: str, fields: Sequence[str], start: float = 0.0, resume: Mapping[str, Resume] | None = None

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from sisock.asking import Answered, Call, Question, ask_arrow
 from sisock.blocks import Block
-from sisock.errors import NotConnected, TooMuch
+from sisock.errors import NotConnected, SisockError, TooMuch, UnknownNode
 from sisock.requests import text_size
 
 # Bytes of the first page, and of the longest, which with what is left of another is less than the router holds for a reader.
@@ -46,11 +46,11 @@ async def read_pages(
     take: Callable[[Block], None],
     answered: Callable[[Answered], None] = lambda _: None,
     room: Callable[[], Awaitable[None]] | None = None,
-    again: Callable[[NotConnected], Awaitable[None]] | None = None,
+    again: Callable[[SisockError], Awaitable[None]] | None = None,
 ) -> None:
     """Reads the rows of a stretch in order; `take` gets blocks as they come, `answered` what each page's answer said.
 
-    `room` is waited for before each page, and `again` after a lost connection, which else ends it.
+    `room` is waited for before each page, and `again` after a lost connection, or where the node is gone, which else ends it.
     """
     plan = _Plan(stretch)
     pages: deque[_Page] = deque()
@@ -75,10 +75,11 @@ async def read_pages(
                 await ask_next()
             try:
                 answers = await page.ends
-            except (TooMuch, NotConnected) as error:
-                if isinstance(error, NotConnected) and again is not None:
+            except (TooMuch, NotConnected, UnknownNode) as error:
+                lost = not isinstance(error, TooMuch)
+                if lost and again is not None:
                     await again(error)
-                elif isinstance(error, NotConnected) or page.last is None:
+                elif lost or page.last is None:
                     raise
                 # What came is whole and in order; the rest was denser than was thought, or the line was lost.
                 start = page.start if page.last is None else page.last + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -154,9 +155,10 @@ class NodeSource:
     async def blocks(self, timeline: str, start: int, end: int) -> AsyncIterator[Block]:
         """Its rows."""
         names = [name for name, spec in self._catalogue.fields.items() if spec.timeline == timeline]
-        ahead = _Ahead()
+        ahead, question = _Ahead(), Question(names, start, end)
+        again = partial(self._consumer.back, self._node)
         reading = Deferred.fromCoroutine(
-            self._consumer.read_all(self._node, Question(names, start, end), lambda _, block: ahead.put(block), room=ahead.room)
+            self._consumer.read_all(self._node, question, lambda _, block: ahead.put(block), again=again, room=ahead.room)
         )
         reading.addCallbacks(lambda _: ahead.end(None), lambda failure: ahead.end(failure.value))
         try:

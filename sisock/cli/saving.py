@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from autobahn.twisted.util import sleep
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
@@ -16,15 +16,13 @@ from sisock.blocks import Block
 from sisock.cli.asking import ask, check_fields
 from sisock.cli.opening import Tell, progress, unwritable
 from sisock.consumer import Consumer
-from sisock.errors import InvalidArgument, NotConnected, SisockError
+from sisock.errors import InvalidArgument, SisockError
 from sisock.files import FORMS, RowsFile, sync_folder
 from sisock.recording import Recording
 from sisock.uris import escape
 
 # Values that may wait for the disk; beyond, no page is asked for.
 MAX_WAITING = 4_000_000
-# Seconds that a router which went away is waited for.
-PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +135,10 @@ class _Saving:
             self._expected = sum(tail.rows for tail in tails.values())
 
         await self._consumer.read_all(
-            self._node, question, self._take, begin, self._again, room=lambda: self._drained(MAX_WAITING)
+            *(self._node, question, self._take, begin),
+            again=partial(self._consumer.back, self._node),
+            room=lambda: self._drained(MAX_WAITING),
         )
-
-    async def _again(self, error: NotConnected) -> None:
-        """Waits for the router, which is back in seconds if it comes back at all."""
-        for _ in range(int(PATIENCE / 0.1)):
-            await sleep(0.1)
-            if self._consumer.connected:
-                return
-        raise error
 
     def _take(self, timeline: str, block: Block) -> None:
         self._waiting.append((timeline, block))

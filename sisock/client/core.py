@@ -20,7 +20,7 @@ from sisock.client.gathering import Gathered, copied
 from sisock.client.when import seconds_of_duration, span
 from sisock.consumer import Consumer
 from sisock.downsample import METHODS
-from sisock.errors import InvalidArgument, NotConnected, PositionLost, UnknownField, UnknownNode, shown
+from sisock.errors import InvalidArgument, NotConnected, PositionLost, SisockError, UnknownField, UnknownNode, shown
 from sisock.fields import Catalogue
 from sisock.session import Access, Session
 
@@ -218,7 +218,7 @@ class Client(Consumer):
             gathered.setdefault(timeline, Gathered()).add(block)
             progress.rows += len(block)
 
-        async def again(error: NotConnected) -> None:
+        async def again(error: SisockError) -> None:
             await self.patiently(lambda: self.get_fields(node), error)
 
         async def ask() -> Mapping[str, Answered]:

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 from sisock import arrow
 from sisock.blocks import Block, Column, concat
-from sisock.errors import NodeFailed, NotConnected, TooMuch
+from sisock.errors import NodeFailed, NotConnected, TooMuch, UnknownNode
 from sisock.paging import LEFT_BYTES, MOST_BYTES, Stretch, read_pages
 from sisock.times import MICROS
 
@@ -231,3 +231,19 @@ async def test_room_is_waited_for_before_each_page():
     assert len(reading.asked) == 2
     reading.done.addErrback(lambda _: None)
     reading.done.cancel()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("error", [NotConnected, UnknownNode])
+async def test_it_goes_on_where_the_node_is_gone_for_a_while(error):
+    lost = []
+
+    async def again(why):
+        lost.append(why)
+
+    reading = Reading(again=again)
+    reading.asked[0].answered.errback(error())
+    reading.finish()
+    await reading.done
+    assert concat(reading.taken) == ALL
+    assert len(lost) == 1
