@@ -21,7 +21,7 @@ from autobahn.wamp.types import CallOptions, ComponentConfig
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
 from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
@@ -43,6 +43,7 @@ from sisock.errors import (
     UnknownNode,
     WrongCertificate,
 )
+from sisock.listening import Listening
 from sisock.uris import REALM
 from sisock.ways_in import WayIn, way_in
 
@@ -128,6 +129,7 @@ class AskingSession(QuietSession):
 
     # Not made in __init__, which old nodes' classes call on Autobahn's own class.
     _pending: set[Deferred[Any]] | None = None
+    _turns: dict[str, DeferredLock] | None = None
 
     async def ask(
         self,
@@ -180,6 +182,12 @@ class AskingSession(QuietSession):
                 # A transport that closes in this moment need not be told.
                 with suppress(TransportLost, Disconnected):
                     call.cancel()
+
+    def listen(self, heard: Callable[..., Any], topic: str) -> Listening:
+        """Hears a topic; whoever does may come and go at any time."""
+        if self._turns is None:
+            self._turns = {}
+        return Listening(self, self._turns.setdefault(topic, DeferredLock()), topic, heard)
 
     def fail_pending(self) -> None:
         """Fails what still waits for an answer that can no longer come."""

@@ -79,6 +79,7 @@ LAYERS = {
         "paging",
         "plainlog",
         "plugins",
+        "listening",
         "polling",
         "publishing",
         "refusals",
