@@ -48,6 +48,12 @@ class Answered:
         """All its rows."""
         return concat(self.blocks)
 
+    @property
+    def begin(self) -> int | None:
+        """About where the rows begin; None where that is not said."""
+        # Of a single row nothing is said but itself.
+        return self.last if self.first is None and self.rows == 1 else self.first
+
 
 @dataclass(frozen=True, slots=True)
 class Question:

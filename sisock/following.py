@@ -16,7 +16,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from sisock import uris
-from sisock.asking import EARLIEST_ON_WIRE, Answered, Question, ask_arrow, is_old
+from sisock.asking import EARLIEST_ON_WIRE, Answered, Call, Question, ask_arrow, is_old
 from sisock.blocks import Block
 from sisock.errors import (
     Busy,
@@ -34,6 +34,7 @@ from sisock.errors import (
 )
 from sisock.fields import Catalogue
 from sisock.followed import Followed, Missing
+from sisock.listening import Listening
 from sisock.live import LiveBlock
 from sisock.paging import Stretch, read_pages
 from sisock.polling import Polled, sleep_or
@@ -91,6 +92,7 @@ class Follower:
         self._error: Exception | None = None
         self._opening: Deferred[None] | None = None
         self._session: Session | None = None
+        self._added: Listening | None = None
         self._watch = LoopingCall(self._look)
         self.stopped = False
 
@@ -155,14 +157,16 @@ class Follower:
 
     def left(self) -> None:
         """The session is over."""
-        session, self._session = self._session, None
+        self._session = None
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None
+        if self._added is not None:
+            self._added.end()
+            self._added = None
         for line in self._lines.values():
             line.lost()
-            if session is not None and session.is_attached():
-                line.unsubscribe()
+            line.unsubscribe()
 
     async def _open(self, session: Session) -> None:
         """Learns on which timelines the fields are, and follows each."""
@@ -175,7 +179,8 @@ class Follower:
                 by_timeline.setdefault(self.catalogue.fields[name].timeline, []).append(name)
             for timeline, names in by_timeline.items():
                 self._lines[timeline] = _Line(self, timeline, names, self._start, self._resume.get(timeline))
-        await session.subscribe(self._announced, uris.ADDED)
+        self._added = session.listen(self._announced, uris.ADDED)
+        await self._added.begun
         for line in self._lines.values():
             await line.subscribe(session)
 
@@ -238,6 +243,7 @@ class Follower:
     def poll(self, timeline: str, fields: Sequence[str], start: int) -> None:
         """Asks for a timeline again and again from now on, since its node keeps no positions."""
         interval = self.catalogue.timeline(timeline).interval
+        self._lines[timeline].unsubscribe()
         polled = self._lines[timeline] = Polled(self, timeline, fields, start, interval)
         polled.begin()
 
@@ -278,21 +284,22 @@ class _Line:
         self._work: Deferred[None] | None = None
         self._task: object | None = None
         self._retry: Deferred[None] | None = None
-        self._subscription: Any = None
+        self._live: Listening | None = None
         self._heard = 0.0
         self._tail: Answered | None = None
 
     async def subscribe(self, session: Session) -> None:
         """Hears the live topic, and only then asks."""
-        self._subscription = await session.subscribe(self._event, uris.live(self._follower.node, self.timeline))
+        self._live = session.listen(self._event, uris.live(self._follower.node, self.timeline))
+        await self._live.begun
         self._heard = _seconds()
         self._run(self.splice.subscribed())
 
     def unsubscribe(self) -> None:
         """Hears it no more."""
-        subscription, self._subscription = self._subscription, None
-        if subscription is not None and subscription.active:
-            subscription.unsubscribe().addErrback(lambda failure: log.debug("{error}", error=failure.value))
+        live, self._live = self._live, None
+        if live is not None:
+            live.end()
 
     def lost(self) -> None:
         """The session is over."""
@@ -410,6 +417,8 @@ class _Line:
                 position, newest = tail.position, tail.last
                 return lambda: splice.tail(position, newest)
             case ReadPages(start, end):
+                if start > splice.start:
+                    start = await self._begin_behind(call, start, end, task)
                 known = self._tail
                 rows, first = (known.rows, known.first) if known is not None else (0, None)
                 stretch = Stretch(self.timeline, self.fields, start, end, rows, start if first is None else first)
@@ -422,6 +431,17 @@ class _Line:
                     raise _NoPositions
                 reached = one.position
                 return lambda: splice.changed(one.block, one.revises, reached, one.finalized_until)
+
+    async def _begin_behind(self, call: Call, start: int, end: int, task: object) -> int:
+        """Where to begin to read behind what was delivered: rows that nobody keeps any more are named."""
+        answers = await ask_arrow(call, Question(self.fields, self.splice.start, end, max_points=1, method="last"))
+        tail = answers.get(self.timeline) or Answered(self.timeline)
+        self._answered(tail)
+        begin = end if tail.last is None else tail.begin
+        first = start if begin is None else begin
+        if self._task is task:
+            self._run(self.splice.begins(first))
+        return max(start, min(first, end))
 
     def _page(self, task: object, block: Block) -> None:
         if self._task is task:

@@ -66,6 +66,8 @@ class _Line:
     seq: int = 0
     # Of the newest blocks: seq, first and last time, and the newest time before it.
     touched: deque[tuple[int, int, int, int]] = field(default_factory=lambda: deque(maxlen=MAX_TOUCHED))
+    # The newest block of which rows were dropped.
+    dropped: int = 0
 
     @property
     def newest(self) -> int | None:
@@ -135,7 +137,8 @@ class History(Protocol):
     def changes(self, timeline: str, fields: Sequence[str], since: Position, start: int, end: int) -> Changes:
         """The rows in [start, end) that came after a position, and the ranges that they replace.
 
-        PositionLost if the position is not of this history, TooMuch if more came than one answer may hold.
+        PositionLost if the position is not of this history, or rows that came after it are gone; TooMuch if more came than one
+        answer may hold.
         """
 
     def timelines(self) -> list[str]:
@@ -244,15 +247,22 @@ class MemoryHistory:
                     line.rows = len(line.body)
                 if len(line.tail) > MAX_TAIL:
                     line.join()
+                line.types.update(types)
+                line.seq += 1
+                line.touched.append((line.seq, first, last, EARLIEST if newest is None else newest))
                 # A tenth more than the limit is let in, so that the oldest rows go in blocks and not one by one.
                 if line.rows > self.max_rows + self.max_rows // 10:
-                    self.dropped += line.rows - self.max_rows
-                    line.body = line.join().take(slice(line.rows - self.max_rows, None))
-                    line.rows = len(line.body)
-                line.types.update(types)
-                line.touched.append((line.seq + 1, first, last, EARLIEST if newest is None else newest))
-                line.seq += 1
+                    self._drop(line, line.rows - self.max_rows)
             return Position(self.epoch, line.seq)
+
+    def _drop(self, line: _Line, rows: int) -> None:
+        """Drops the oldest rows; who lacks a block of these has to be told."""
+        body = line.join()
+        cut = int(body.t[rows - 1])
+        line.dropped = next((seq for seq, first, _, _ in reversed(line.touched) if first <= cut), line.dropped)
+        line.body = body.take(slice(rows, None))
+        line.rows = len(line.body)
+        self.dropped += rows
 
     @staticmethod
     def _checked_types(timeline: str, line: _Line, block: Block) -> dict[str, FieldType]:
@@ -300,6 +310,8 @@ class MemoryHistory:
             line = self._lines.get(timeline, _Line())
             if since.epoch != self.epoch or since.seq > line.seq:
                 raise PositionLost(f"{timeline}: the position {since.seq} is not of this history. Read anew.")
+            if since.seq < line.dropped:
+                raise PositionLost(f"{timeline}: rows that came after the position {since.seq} are gone. Read anew.")
             later = [one for one in line.touched if one[0] > since.seq]
             if len(later) < line.seq - since.seq:
                 raise TooMuch(f"{timeline}: too many blocks came after the position. Read anew, in pages.")

@@ -23,7 +23,8 @@ what came later is behind the position, and comes by events or by ASKING, which 
 while something is asked are held, up to a bound. A hole, another epoch, a lost connection, a reader who paused: all of
 them are one ASKING. Where too much came for that, the new rows are read in pages, then what changed before them is asked;
 if that is too much as well, it is read anew. A history that is another one than was read is opened anew, and what was
-delivered of the old one is named as a gap.
+delivered of the old one is named as a gap. So are rows that came and are not kept any more: where the rows that there are
+begin behind what was delivered last, and, where all is read anew, those before the first of them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ from sisock.times import LATEST
 # Events that are held while something is asked; with more, the numbers have a hole, which is asked for.
 MAX_HELD = 256
 MAX_HELD_VALUES = 1 << 20
+
+OTHER_HISTORY = "the node's history is another one than was read, or keeps no more what came meanwhile; it is read anew"
+NOT_KEPT = "rows of before are not kept any more; what came here, or was changed, may be missing"
 
 Range = tuple[int, int]
 
@@ -149,6 +153,10 @@ class Splice:
         # Whether what is read was delivered before, so that it replaces that; `_reached` is up to where it did.
         self._anew = False
         self._reached: int | None = None
+        # The oldest row that may have been delivered; and from where on rows may be missing or other than delivered up to the
+        # first one that is read.
+        self._oldest: int | None = None if position is None else start
+        self._doubted: int | None = None
         # Whether rows were delivered without their position, which is to be told as soon as all before it are there.
         self._untold = False
         # What was being read when the connection was lost.
@@ -168,7 +176,7 @@ class Splice:
             self.state = State.READING if isinstance(self._unread, ReadPages) else State.ASKING
             self.asked, self._unread = self._unread, None
             return [self.asked]
-        self._overflowed, self._older = False, None
+        self._overflowed, self._older, self._doubted = False, None, None
         return self._open() if self.position is None else self._ask()
 
     def lost(self) -> list[Action]:
@@ -203,31 +211,51 @@ class Splice:
             return self.position_lost()
         self.position = position
         if newest is None or newest < start:
-            self._anew = False
+            self._anew, self._doubted = False, None
             return self._read_all()
         return self._do(State.READING, ReadPages(start, newest + 1))
+
+    def begins(self, first: int) -> list[Action]:
+        """All rows that there are begin at `first`, or a little later; told before the pages of a range behind `start`."""
+        asked = self.asked
+        if (
+            self.state is not State.READING
+            or not isinstance(asked, ReadPages)
+            or first <= asked.start
+            or asked.start <= self.start
+        ):
+            return []
+        # What was delivered last is not kept any more, and who knows what behind it.
+        self.asked = replace(asked, start=min(first, asked.end))
+        if self._anew and self._reached is not None:
+            self._reached = self.asked.start
+        return _gap(asked.start, self.asked.start)
 
     def page(self, block: Block) -> list[Action]:
         """ReadPages brought rows, in order. If they are of another epoch than the position, tell `position_lost`."""
         if self.state is not State.READING or not isinstance(self.asked, ReadPages) or self.position is None or not len(block):
             return []
         revises: list[Range] = []
+        doubted, self._doubted = self._doubted, None
+        gap = [] if doubted is None else _gap(doubted, int(block.t[0]))
         if self._anew:
             revises = [(int(block.t[0]) if self._reached is None else self._reached, int(block.t[-1]) + 1)]
         self._reached = int(block.t[-1]) + 1
         # If it has to be asked again, then from here on.
         self.asked = replace(self.asked, start=self._reached)
         whole = self._older is None and self._reached >= self.asked.end
-        return self._deliver(block, revises, self.position if whole else None)
+        return [*gap, *self._deliver(block, revises, self.position if whole else None)]
 
     def pages_done(self) -> list[Action]:
         """ReadPages is at its end."""
         if self.state is not State.READING or not isinstance(self.asked, ReadPages) or self.position is None:
             return []
         rest: list[Action] = []
+        if self._doubted is not None:
+            rest, self._doubted = _gap(self._doubted, self.asked.end), None
         if self._anew and self._reached is not None and self._reached < self.asked.end:
             # What was delivered behind the last row is there no more.
-            rest = self._deliver(_NOTHING, [(self._reached, self.asked.end)], self.position if self._older is None else None)
+            rest += self._deliver(_NOTHING, [(self._reached, self.asked.end)], self.position if self._older is None else None)
         self._anew = False
         return [*rest, *self._read_all()]
 
@@ -248,8 +276,9 @@ class Splice:
             return []
         gap: list[Action] = []
         if self.newest is not None and self.newest >= self.start:
-            gap = [Gap(self.start, self.newest + 1, "the node's history is another one than was read; it is read anew")]
-            self._anew = True
+            gap = [Gap(self.start, self.newest + 1, OTHER_HISTORY)]
+            # What came behind all that was delivered, and is not there, is missing as well.
+            self._anew, self._doubted = True, self.newest + 1
         self._unread = None
         return [*gap, *self._open()]
 
@@ -264,10 +293,9 @@ class Splice:
             self._older = self.position, self.newest + 1
             return self._do(State.OPENING, AskTail(self.newest + 1))
         end, self._older = self._older[1], None
-        self._anew = True
-        read = self._do(State.READING, ReadPages(self.start, end))
-        self._reached = self.start
-        return read
+        # Of what lies before the first row nobody can say whether it was deleted or is only too old to be kept.
+        self._anew, self._doubted = True, self._oldest
+        return self._do(State.READING, ReadPages(self.start, end))
 
     # What came live
 
@@ -357,6 +385,7 @@ class Splice:
         else:
             ranges = []
         if len(rows):
+            self._oldest = int(rows.t[0]) if self._oldest is None else min(self._oldest, int(rows.t[0]))
             self.newest = int(rows.t[-1]) if self.newest is None else max(self.newest, int(rows.t[-1]))
         if not len(rows) and not ranges:
             return []
@@ -368,6 +397,10 @@ class Splice:
         elif position is None and isinstance(self.asked, ReadPages):
             since, unread = self.position, Unread(self.asked.start, self.asked.end, self._anew)
         return [Deliver(rows, tuple(sorted(ranges)), position, finalized_until, since, unread)]
+
+
+def _gap(start: int, end: int) -> list[Action]:
+    return [Gap(start, end, NOT_KEPT)] if start < end else []
 
 
 def _values(live: LiveBlock) -> int:

@@ -1,6 +1,7 @@
 """Following through a real router: history and live as one stream, whatever happens on the way."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sisock.consumer import Consumer
 from sisock.errors import TooMuch, UnknownField
 from sisock.followed import Missing
 from sisock.following import Resume
+from sisock.splice import Unread
 from sisock.store import Store
 from sisock.store.layers import outside
 from tests.plain import until
@@ -201,6 +203,60 @@ async def test_who_stopped_in_the_middle_of_a_long_range_goes_on_there(node, con
 
 
 @pytest_twisted.ensureDeferred
+async def test_rows_that_are_gone_before_they_were_followed_are_a_gap_by_name(router, consumer):
+    made = Counter()
+    made.history.max_rows = 100
+    service = await router.serve(made)
+    try:
+        for first in range(0, 100, 10):
+            made.append("t", T + np.arange(first, first + 10), {"n": np.arange(first, first + 10.0)}).result()
+        seen = Seen(consumer.follow("counter", ["n"], start=1.0))
+        await until(lambda: seen.count() == 100)
+        seen.follower.stop()
+        for first in range(100, 400, 10):
+            made.append("t", T + np.arange(first, first + 10), {"n": np.arange(first, first + 10.0)}).result()
+        kept = made.history.span("t")[0]
+        told, newest = seen.items[-1].position, int(seen.rows["t"].t[-1])
+        # One stopped behind all that there was, one in the middle of what was still to be read.
+        half = {"t": Resume(told, newest - 50_000_000, Unread(newest - 50_000_000 + 1, newest + 1))}
+        for resume in ({"t": Resume(told, newest)}, half):
+            again = Seen(consumer.follow("counter", ["n"], start=1.0, resume=resume))
+            await until(lambda again=again, made=made: again.rows and again.rows["t"].t[-1] == made.history.newest("t"))
+            begun = resume["t"].newest + 1
+            assert int(again.rows["t"].t[0]) == kept
+            named = sorted((one.start, one.end) for one in again.missing)
+            assert named[0][0] <= begun
+            assert all(one[1] >= other[0] for one, other in pairwise(named))
+            assert named[-1][1] == kept
+            again.follower.stop()
+    finally:
+        await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_followed_leaves_nothing_behind(node, consumer):
+    node.append("t", T, {"n": 1.0}).result()
+    session = consumer._connection.session
+
+    def handlers():
+        return sum(map(len, session._subscriptions.values()))
+
+    before = handlers()
+    for _ in range(10):
+        seen = Seen(consumer.follow("counter", ["n"], start=1.0))
+        await until(lambda seen=seen: seen.count() == 1)
+        seen.follower.stop()
+    # One that stops before the router has answered anything, too.
+    consumer.follow("counter", ["n"], start=1.0).stop()
+    await until(lambda: handlers() == before)
+    seen = Seen(consumer.follow("counter", ["n"], start=1.0))
+    await until(lambda: seen.count() == 1)
+    node.append("t", T + 1, {"n": 2.0}).result()
+    await until(lambda: seen.count() == 2)
+    assert consumer._connection.session is session
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_field_without_a_value_in_the_newest_row_is_read_all_the_same(node, consumer):
     node.append("t", T + np.arange(1000) * 0.01, {"n": np.arange(1000.0)}).result()
     node.append("t", T + 0.5, {"note": "here"}, correct=True).result()
@@ -247,6 +303,9 @@ async def test_the_last_rows_are_retained(node, guests):
     await until(lambda: heard[-1]["t"]["t"] == T + 1)
     await second.subscribe(later.append, uris.latest("counter"), options=SubscribeOptions(get_retained=True))
     await until(lambda: later and later[-1]["t"]["t"] == T + 1)
+    # What a later block says of the last row is added to it.
+    node.append("t", T + 1, {"note": "last"}).result()
+    await until(lambda: heard[-1]["t"]["data"] == {"n": 2.0, "note": "last"})
 
 
 @pytest_twisted.ensureDeferred
@@ -342,11 +401,11 @@ async def test_a_node_without_positions_is_followed_by_asking(router, consumer, 
 async def test_a_node_of_the_old_kind_is_read_and_followed(guests, router, consumer, monkeypatch):
     monkeypatch.setattr("sisock.polling.PERIOD", (0.05, 0.1))
     session = await guests.node("ancient", register=False)
-    rows = [[T, 1.0]]
+    rows, offered = [[T, 1.0]], ["x"]
 
     def get_fields(start, end):
         field = {"description": None, "timeline": "t", "type": "number", "units": "K"}
-        return [{"x": field}, {"t": {"interval": None, "field": ["x"]}}]
+        return [dict.fromkeys(offered, field), {"t": {"interval": None, "field": offered}}]
 
     def get_data(field, start, end, min_stride=None):
         if end <= 0:
@@ -355,7 +414,7 @@ async def test_a_node_of_the_old_kind_is_read_and_followed(guests, router, consu
         if len(chosen) > 3:
             return False
         timeline = {"t": {"t": [t for t, _ in chosen], "finalized_until": None}} if chosen else {}
-        return {"data": {"x": [x for _, x in chosen]}, "timeline": timeline}
+        return {"data": {name: [x for _, x in chosen] for name in field}, "timeline": timeline}
 
     await session.register(get_fields, uris.get_fields("ancient"))
     await session.register(get_data, uris.get_data("ancient"))
@@ -364,6 +423,9 @@ async def test_a_node_of_the_old_kind_is_read_and_followed(guests, router, consu
     await until(lambda: seen.count() == 1)
     rows.extend([T + i, float(i)] for i in range(1, 9))
     await until(lambda: seen.count() == 9)
+    offered.append("y")
+    both = await consumer.read("ancient", Question(["x", "y"], EVERYTHING))
+    assert list(both["t"].block.columns) == ["x", "y"], "it began to offer another field"
 
 
 @pytest_twisted.ensureDeferred

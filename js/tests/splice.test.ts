@@ -36,6 +36,7 @@ const TELL: Readonly<Record<string, (splice: Splice, ...args: never[]) => Action
   resumed: (splice) => splice.resumed(),
   silent: (splice) => splice.silent(),
   tail: (splice, position: Position, newest: number | null) => splice.tail(position, newest),
+  begins: (splice, first: number) => splice.begins(first),
   page: (splice, block: GoldenBlock) => splice.page(rows(block)),
   pages_done: (splice) => splice.pagesDone(),
   changed: (splice, block: GoldenBlock, revises: Range[], position: Position) =>

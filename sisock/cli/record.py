@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 
+from sisock.asking import Question
 from sisock.cli.asking import following
 from sisock.cli.completion import listed_nodes
 from sisock.cli.opening import unwritable
@@ -32,6 +34,7 @@ from sisock.times import iso, now, parse_duration, parse_time, resolve, to_micro
 MAX_WAITING = 2_000_000
 LOOK = 2.0
 OFFERS = 10
+_T = TypeVar("_T")
 _SIZES = {"k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -211,9 +214,11 @@ class _Node:
                 continue
             unread = known.unread
             if any(fields[name].timeline == timeline for name in new):
-                # What the new fields held before is read with all others.
+                # What the new fields held before is read with all others, from where the node has rows: what was recorded of
+                # older ones stays.
                 end = max(known.newest + 1, unread.end if unread is not None else 0)
-                unread = Unread(about.start, end, anew=True)
+                begin = await self._begin(told, timeline, about.start)
+                unread = Unread(begin, end, anew=True) if begin is not None and begin < end else unread
             resume[timeline] = Resume(known.position, known.newest, unread)
         since = about.start if resume else min(polled, default=about.start)
         self._follower = self._consumer.follow(self.name, list(offered.fields), to_seconds(since), resume)
@@ -224,8 +229,19 @@ class _Node:
         from autobahn.twisted.util import sleep
 
         while True:
+            offered = await self._answered(lambda: self._consumer.get_fields(self.name))
+            if offered.fields:
+                return offered
+            self._problem(f"{self.name} has no fields yet; they are waited for")
+            await sleep(1.0)
+
+    async def _answered(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """What the node answers; it is waited for."""
+        from autobahn.twisted.util import sleep
+
+        while True:
             try:
-                offered = await self._consumer.get_fields(self.name)
+                answer = await ask()
             except UnknownNode:
                 self._problem(f"{self.name} is not there; it is waited for")
             except SisockError as error:
@@ -233,11 +249,17 @@ class _Node:
                     raise
                 self._problem(str(error))
             else:
-                if offered.fields:
-                    self._problem(None)
-                    return offered
-                self._problem(f"{self.name} has no fields yet; they are waited for")
+                self._problem(None)
+                return answer
             await sleep(1.0)
+
+    async def _begin(self, fields: Iterable[str], timeline: str, start: int) -> int | None:
+        """Where the node's rows of a timeline begin; None without any."""
+        question = Question(tuple(fields), start, max_points=1, method="last")
+        tail = (await self._answered(lambda: self._consumer.read(self.name, question))).get(timeline)
+        if tail is None or tail.last is None:
+            return None
+        return start if tail.begin is None else max(start, tail.begin)
 
     async def _description(self) -> str:
         listed = {one["name"]: one["description"] for one in await self._consumer.nodes()}

@@ -9,7 +9,7 @@ import pytest_twisted
 from autobahn.twisted.util import sleep
 from twisted.internet.task import LoopingCall
 
-from sisock.blocks import concat
+from sisock.blocks import Block, concat, merge
 from sisock.errors import SetupError
 from sisock.recording import Recording
 from tests.commands.conftest import Roof, T, filled, whole
@@ -122,9 +122,12 @@ async def test_a_field_that_is_new_is_read_from_the_beginning(commands, roof, co
     from sisock import Field
 
     roof.declare({"wind": Field("Wind", "m/s")})
-    roof.append("t", T + 0.1, {"wind": 3.0}, correct=True).result()
-    recording = await commands.begin(*args).says("going on")
     expected = await whole(consumer, "roof", list(roof.fields))
+    # What the node keeps no more stays in the recording.
+    roof.history.max_rows = 60
+    roof.append("t", T + 9.9, {"wind": 3.0}, correct=True).result()
+    expected = merge(expected, Block.of([T + 9.9], {"wind": [3.0]}))
+    recording = await commands.begin(*args).says("going on")
     await until(lambda: same(read_back(tmp_path), expected), 30)
     assert await recording.interrupted() == 0
     assert Recording.find(tmp_path).fields("t")["wind"].units == "m/s"

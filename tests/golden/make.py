@@ -184,7 +184,7 @@ def row(chance: Random) -> dict[str, Any]:
 def step(machine: Following, chance: Random) -> None:
     """One of the things that can happen, with what is likely made likely."""
     node = machine.node
-    match chance.choices(range(14), [9, 8, 6, 5, 2, 3, 2, 1, 1, 1, 1, 1, 1, 1])[0]:
+    match chance.choices(range(15), [9, 8, 6, 5, 2, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1])[0]:
         case 0:
             if machine.work is not None:
                 machine.go_on(steps=chance.randrange(1, 4))
@@ -223,6 +223,9 @@ def step(machine: Following, chance: Random) -> None:
             if machine.copy:
                 machine.restart_the_reader()
                 machine.connect()
+        case 14:
+            if len(node.rows) > 1 and machine.splice.state.value != "reading":
+                machine.drop(many=chance.randrange(1, 9))
 
 
 # Live events

@@ -342,10 +342,15 @@ def test_retention_drops_old_chunks_and_coarsens_others(filled):
     assert len(coarse) < len(was) / 4
     assert np.nanmax(coarse.columns["x"].numbers()) == np.nanmax(was.columns["x"].numbers())
     assert np.nanmin(coarse.columns["x"].numbers()) == np.nanmin(was.columns["x"].numbers())
+    position = history.position("t")
     keep(history, "t", *cut(some(20_000, seed=2, start=int(block.t[-1]))))
     # It is applied behind the appends that sealed rows.
     history.compact("t").result(60)
     assert history.span("t")[0] > rows.t[0]
+    # Who has not much more than what is gone lacks rows that nobody can tell.
+    assert history.changes("t", ["x"], position).position == history.position("t")
+    with pytest.raises(PositionLost):
+        history.changes("t", ["x"], Position(history.epoch, 1))
 
 
 def test_retention_reaches_what_is_not_sealed(history):

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sisock.blocks import Block
-from sisock.errors import InvalidArgument, LateRow
+from sisock.errors import InvalidArgument, LateRow, PositionLost
 from sisock.history import MAX_TAIL, MemoryHistory
+from sisock.positions import Position
 from tests.unit.strategies import FIELDS, block_of, is_sound, many, rows, table_of, told
 
 ALWAYS = (-(2**62), 2**62)
@@ -206,3 +207,21 @@ def test_threads_append_at_the_same_time():
     block, position = history.read("t", ["a"], *ALWAYS)
     assert block.columns["a"].to_list() == [0, 1, 2, 3] * each
     assert position.seq == 4 * each
+
+
+def test_who_lacks_rows_that_are_gone_is_told():
+    history = MemoryHistory(10)
+    for t in range(0, 10, 2):
+        history.keep("t", Block.of([t, t + 1], {"a": [t, t]}))
+    assert len(history.changes("t", ["a"], Position(history.epoch, 0), *ALWAYS).block) == 10
+    history.keep("t", Block.of([10, 11], {"a": [10, 10]}))
+    # Two rows went, of the first block, and one who has that lacks nothing.
+    assert len(history.changes("t", ["a"], Position(history.epoch, 1), *ALWAYS).block) == 10
+    with pytest.raises(PositionLost):
+        history.changes("t", ["a"], Position(history.epoch, 0), *ALWAYS)
+    # A correction of what is gone then is gone, too.
+    history.keep("t", Block.of([2], {"a": [-1]}), correct=True)
+    history.keep("t", Block.of([12, 13], {"a": [12, 12]}))
+    with pytest.raises(PositionLost):
+        history.changes("t", ["a"], Position(history.epoch, 6), *ALWAYS)
+    assert len(history.changes("t", ["a"], Position(history.epoch, 7), *ALWAYS).block) == 2

@@ -65,7 +65,9 @@ class Node:
     def began_anew(self):
         """Another life of the history, with whatever rows it has."""
         self.epochs += 1
-        self.seq = 0
+        self.seq = self.dropped = 0
+        # Rows that were dropped, and before when; what comes before that is not looked into.
+        self.gone, self.cut = {}, 0
         self.touched, self.newest_at = [], [self.newest]
         self.started()
 
@@ -80,10 +82,13 @@ class Node:
 
     @property
     def newest(self):
-        return max(self.rows, default=-1)
+        return max(self.rows, default=self.cut - 1)
 
     def commit(self, block):
         """Rows {t: {field: value}}, where a field that is not named stays as it is."""
+        block = {t: row for t, row in block.items() if t >= self.cut}
+        if not block:
+            return
         for t, row in block.items():
             self.rows[t] = {**self.rows.get(t, {}), **row}
         self.touch(min(block), max(block) + 1, deleted=False)
@@ -93,8 +98,18 @@ class Node:
 
     def delete(self, start, end):
         """Deletes rows, which is not published."""
-        self.rows = {t: row for t, row in self.rows.items() if not start <= t < end}
-        self.touch(start, end, deleted=True)
+        rest = {t: row for t, row in self.rows.items() if not start <= t < end}
+        if rest or not self.gone:
+            # With no row left nobody knows where those begin that are kept.
+            self.rows = rest
+            self.touch(start, end, deleted=True)
+
+    def drop(self, end):
+        """Keeps rows from `end` on only, which is told to nobody; a follower who lacks a block of those is told that."""
+        self.gone |= self.followed(0, end)
+        self.rows = self.read(end, LATEST)
+        self.cut = end
+        self.dropped = max([self.dropped, *(seq for seq, low, _, _ in self.touched if low < end)])
 
     def touch(self, start, end, *, deleted):
         self.seq += 1
@@ -111,6 +126,9 @@ class Node:
             rows = {t: row for _, block, _ in run for t, row in block.items()}
             revises = None
             if not first[2]:
+                if first[0].seq <= self.dropped:
+                    # No node drops what came a moment ago, so this is not looked into.
+                    continue
                 revises = min(rows), max(rows) + 1
                 rows = self.read(*revises)
             yield LiveBlock("t", last[0], first[0].seq - 1, block_of(rows), None, revises)
@@ -121,19 +139,19 @@ class Node:
     def read(self, start, end):
         return {t: row for t, row in self.rows.items() if start <= t < end}
 
-    def followed(self, start):
+    def followed(self, start, end=LATEST):
         """What a follower of the fields should have."""
-        found = {t: tuple(row.get(name) for name in FOLLOWED) for t, row in self.rows.items() if t >= start}
+        found = {t: tuple(row.get(name) for name in FOLLOWED) for t, row in self.read(start, end).items()}
         return {t: row for t, row in found.items() if any(value is not None for value in row)}
 
     def changes(self, since, start, end, wider):
         """As History.changes; a string for what is refused. `wider` names more than changed, as chunks do."""
-        if since.epoch != self.position.epoch or since.seq > self.seq:
+        if since.epoch != self.position.epoch or not self.dropped <= since.seq <= self.seq:
             return "position_lost"
         later = [one for one in self.touched if one[0] > since.seq]
         # What lies behind all that was there is new, and replaces nothing.
         old_end = self.newest_at[since.seq] + 1
-        touched = [(low - wider, high + wider) for _, low, high, deleted in later if not deleted]
+        touched = [(max(low - wider, min(low, self.cut)), high + wider) for _, low, high, deleted in later if not deleted]
         revised = [(low, high) for _, low, high, deleted in later if deleted]
         revised += [(low, min(high, old_end)) for low, high in touched if low < old_end]
         revises = joined_ranges((max(low, start), min(high, end)) for low, high in revised)
@@ -173,6 +191,8 @@ class Following(RuleBasedStateMachine):
     def read_anew(self):
         """A reader who knows nothing."""
         self.copy, self.named, self.known, self.unread = {}, set(), None, None
+        # Ranges that were named as gaps or revised, and the oldest row that was delivered.
+        self.told, self.oldest = [], LATEST
         self.drive(Splice(FOLLOWED, self.start))
 
     def drive(self, splice):
@@ -193,10 +213,11 @@ class Following(RuleBasedStateMachine):
             elif isinstance(action, Gap):
                 assert action.start < action.end
                 # What was delivered there stays, but is known to be in doubt.
+                self.told.append((action.start, action.end))
                 self.named |= {t for t in self.copy if action.start <= t < action.end}
         if asked:
             assert self.splice.asked == asked[0]
-            self.work, self.answer = asked[0], None
+            self.work, self.answer, self.begun = asked[0], None, False
         assert (self.work is not None) == (self.splice.state in (State.OPENING, State.READING, State.ASKING))
         position, before = self.splice.position, self.reached
         assert before is None or (position is not None and (position.epoch != before.epoch or position.seq >= before.seq))
@@ -210,13 +231,17 @@ class Following(RuleBasedStateMachine):
         assert delivered.revises == tuple(sorted(delivered.revises))
         assert all(self.start <= start < end for start, end in delivered.revises)
         assert all(end <= self.newest + 1 for _, end in delivered.revises), "it replaces what never was"
+        self.told += delivered.revises
         erased = {t for t in self.copy if any(start <= t < end for start, end in delivered.revises)}
         self.copy = {t: row for t, row in self.copy.items() if t not in erased}
         came = rows_of(delivered.block)
+        if self.oldest == LATEST:
+            # What was gone before the reader had anything is nobody's.
+            self.node.gone = {t: row for t, row in self.node.gone.items() if t in came}
         assert not came.keys() & self.copy.keys(), "a row came twice"
         assert all(any(value is not None for value in row) for row in came.values())
         self.copy |= came
-        self.newest = max([self.newest, *came])
+        self.newest, self.oldest = max([self.newest, *came]), min([self.oldest, *came])
         self.last = delivered
         self.named -= erased | came.keys()
         self.named &= self.copy.keys()
@@ -275,6 +300,11 @@ class Following(RuleBasedStateMachine):
                 found = self.node.read(start, LATEST)
                 self.answer = "tail", self.node.position, max(found, default=None)
             case ReadPages(start, end):
+                if start > self.start and not self.begun:
+                    self.do(self.splice.begins(min(self.node.read(self.start, end), default=end)))
+                    if self.splice.asked.start > start:
+                        start, self.paged = self.splice.asked.start, set()
+                self.begun = True
                 page = dict(sorted(self.node.read(start, end).items())[:PAGE_ROWS])
                 self.answer = "page", self.node.position.epoch, block_of(page), len(page) < PAGE_ROWS
             case AskSince(since, start, end):
@@ -396,6 +426,12 @@ class Following(RuleBasedStateMachine):
     def delete(self, start, length):
         self.node.delete(start, start + length)
 
+    @precondition(lambda self: len(self.node.rows) > 1 and self.splice.state is not State.READING)
+    @rule(many=st.integers(1, 20))
+    def drop(self, many):
+        """The oldest rows are too old to be kept; but not while they are read, page by page."""
+        self.node.drop(sorted(self.node.rows)[:-1][:many][-1] + 1)
+
     @rule()
     def delete_the_end(self):
         self.node.delete(max(0, self.node.newest - 1), self.node.newest + 1)
@@ -447,9 +483,12 @@ class Following(RuleBasedStateMachine):
         if not hasattr(self, "splice") or self.splice.state is not State.LIVE or self.splice.position != self.node.position:
             return
         expected = self.node.followed(self.start)
-        assert {t: row for t, row in self.copy.items() if t not in self.named} == {
-            t: row for t, row in expected.items() if t not in self.named
-        }
+        # What was delivered stays where it is only too old for the node.
+        kept = {t: row for t, row in self.copy.items() if t not in self.named and (t >= self.node.cut or t in expected)}
+        assert kept == {t: row for t, row in expected.items() if t not in self.named}
+        gone = {t: row for t, row in self.node.gone.items() if t >= self.oldest and t not in expected}
+        for t, row in gone.items():
+            assert self.copy.get(t) == row or any(start <= t < end for start, end in self.told), "a hole that is not named"
         assert self.named <= self.copy.keys()
         assert not self.named & expected.keys()
 

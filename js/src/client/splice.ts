@@ -69,7 +69,9 @@ export type State = "away" | "opening" | "reading" | "asking" | "live" | "paused
 /** Events that are held while something is asked; with more, the numbers have a hole, which is asked for. */
 export const BOUNDS = { held: 256, values: 1 << 20 } as const;
 
-const OTHER_HISTORY = "the node's history is another one than was read; it is read anew";
+const OTHER_HISTORY =
+  "the node's history is another one than was read, or keeps no more what came meanwhile; it is read anew";
+const NOT_KEPT = "rows of before are not kept any more; what came here, or was changed, may be missing";
 
 export class Splice {
   readonly fields: readonly string[];
@@ -89,6 +91,10 @@ export class Splice {
   // Whether what is read was delivered before, so that it replaces that; `#reached` is up to where it did.
   #anew = false;
   #reached: number | null = null;
+  // The oldest row that may have been delivered; and from where on rows may be missing or other than delivered up to the
+  // first one that is read.
+  #oldest: number | null = null;
+  #doubted: number | null = null;
   // Whether rows were delivered without their position, which is to be told as soon as all before it are there.
   #untold = false;
   // What was being read when the connection was lost.
@@ -107,6 +113,7 @@ export class Splice {
     this.start = start;
     this.position = position;
     this.newest = newest;
+    this.#oldest = position === null ? null : start;
     this.#bounds = bounds;
     if (unread === null) return;
     this.#unread = { do: "read_pages", start: unread.start, end: unread.end };
@@ -129,6 +136,7 @@ export class Splice {
     }
     this.#overflowed = false;
     this.#older = null;
+    this.#doubted = null;
     return this.position === null ? this.#open() : this.#ask();
   }
 
@@ -164,9 +172,22 @@ export class Splice {
     this.position = position;
     if (newest === null || newest < start) {
       this.#anew = false;
+      this.#doubted = null;
       return this.#readAll();
     }
     return this.#do("reading", { do: "read_pages", start, end: newest + 1 });
+  }
+
+  /** All rows that there are begin at `first`, or a little later; told before the pages of a range behind `start`. */
+  begins(first: number): Action[] {
+    const { asked } = this;
+    if (this.state !== "reading" || asked?.do !== "read_pages") return [];
+    if (first <= asked.start || asked.start <= this.start) return [];
+    // What was delivered last is not kept any more, and who knows what behind it.
+    const start = Math.min(first, asked.end);
+    this.asked = { ...asked, start };
+    if (this.#anew && this.#reached !== null) this.#reached = start;
+    return gap(asked.start, start);
   }
 
   /** ReadPages brought rows, in order. If they are of another epoch than the position, tell `positionLost`. */
@@ -175,23 +196,26 @@ export class Splice {
     if (this.state !== "reading" || asked?.do !== "read_pages" || this.position === null || block.t.length === 0)
       return [];
     const revises: Range[] = [];
+    const doubted = this.#doubted === null ? [] : gap(this.#doubted, block.t[0]!);
+    this.#doubted = null;
     const reached = block.t.at(-1)! + 1;
     if (this.#anew) revises.push([this.#reached ?? block.t[0]!, reached]);
     this.#reached = reached;
     // If it has to be asked again, then from here on.
     this.asked = { ...asked, start: reached };
     const whole = this.#older === null && reached >= asked.end;
-    return this.#deliver(block, revises, whole ? this.position : null);
+    return [...doubted, ...this.#deliver(block, revises, whole ? this.position : null)];
   }
 
   /** ReadPages is at its end. */
   pagesDone(): Action[] {
     const { asked } = this;
     if (this.state !== "reading" || asked?.do !== "read_pages" || this.position === null) return [];
-    let rest: Action[] = [];
+    const rest = this.#doubted === null ? [] : gap(this.#doubted, asked.end);
+    this.#doubted = null;
     if (this.#anew && this.#reached !== null && this.#reached < asked.end) {
       // What was delivered behind the last row is there no more.
-      rest = this.#deliver(NO_ROWS, [[this.#reached, asked.end]], this.#older === null ? this.position : null);
+      rest.push(...this.#deliver(NO_ROWS, [[this.#reached, asked.end]], this.#older === null ? this.position : null));
     }
     this.#anew = false;
     return [...rest, ...this.#readAll()];
@@ -208,13 +232,15 @@ export class Splice {
   /** The position is of another history: that one is read anew, and what was delivered is named. */
   positionLost(): Action[] {
     if (this.state === "away") return [];
-    const gap: Action[] = [];
+    const named: Action[] = [];
     if (this.newest !== null && this.newest >= this.start) {
-      gap.push({ do: "gap", start: this.start, end: this.newest + 1, reason: OTHER_HISTORY });
+      named.push({ do: "gap", start: this.start, end: this.newest + 1, reason: OTHER_HISTORY });
+      // What came behind all that was delivered, and is not there, is missing as well.
       this.#anew = true;
+      this.#doubted = this.newest + 1;
     }
     this.#unread = null;
-    return [...gap, ...this.#open()];
+    return [...named, ...this.#open()];
   }
 
   /** More came after the position than one answer holds: it is read in pages. */
@@ -228,10 +254,10 @@ export class Splice {
     }
     const { end } = this.#older;
     this.#older = null;
+    // Of what lies before the first row nobody can say whether it was deleted or is only too old to be kept.
     this.#anew = true;
-    const read = this.#do("reading", { do: "read_pages", start: this.start, end });
-    this.#reached = this.start;
-    return read;
+    this.#doubted = this.#oldest;
+    return this.#do("reading", { do: "read_pages", start: this.start, end });
   }
 
   // What came live
@@ -348,7 +374,10 @@ export class Splice {
       ranges = ranges.concat(uncovered(rows, ranges, newest).map((t): Range => [t, t + 1]));
       ranges.sort((one, other) => one[0] - other[0] || one[1] - other[1]);
     }
-    if (rows.t.length > 0) this.newest = Math.max(newest ?? Number.NEGATIVE_INFINITY, rows.t.at(-1)!);
+    if (rows.t.length > 0) {
+      this.#oldest = Math.min(this.#oldest ?? Number.POSITIVE_INFINITY, rows.t[0]!);
+      this.newest = Math.max(newest ?? Number.NEGATIVE_INFINITY, rows.t.at(-1)!);
+    }
     if (rows.t.length === 0 && ranges.length === 0) return [];
     this.#untold = position === null;
     let [since, unread]: [Position | null, Unread | null] = [position, null];
@@ -361,6 +390,10 @@ export class Splice {
     }
     return [{ do: "deliver", block: rows, revises: ranges, position, finalizedUntil, since, unread }];
   }
+}
+
+function gap(start: number, end: number): Action[] {
+  return start < end ? [{ do: "gap", start, end, reason: NOT_KEPT }] : [];
 }
 
 function values({ block }: LiveBlock): number {
