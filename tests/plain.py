@@ -104,11 +104,17 @@ async def join(url, user, *, realm="sisock", serializer="json", pin=None, origin
 
 async def until(condition, seconds=10):
     """Waits until a condition holds, plain or async, and answers what it gave."""
-    for _ in range(int(seconds / 0.05)):
+    from twisted.internet import reactor
+
+    # A condition may take longer than the pause between two looks.
+    end = reactor.seconds() + seconds
+    while True:
         found = condition()
         if hasattr(found, "__await__"):
             found = await found
         if found:
             return found
+        if reactor.seconds() > end:
+            break
         await sleep(0.05)
     raise AssertionError(f"not within {seconds} s: {condition}")

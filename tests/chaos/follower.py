@@ -29,13 +29,19 @@ async def main(url, authid, secret, realm, folder):
             raise follower._error
         for item in follower.ready():
             table.take(item)
+        if follower.stopped:
+            await anext(follower)
         if ask.exists():
+            states = [line.splice.state.value for line in follower._lines.values()]
+            print(
+                len(table.block), "rows", consumer.connected, consumer._connection.trouble, states, follower.problem, flush=True
+            )
             block = table.block
             numbers = {name: block.columns[name].numbers() for name in block.columns}
             made = rows.with_name("making.npz")
             np.savez(made, t=block.t, gaps=len(table.gaps), **numbers)
-            ask.unlink()
             made.rename(rows)
+            ask.unlink()
         await sleep(0.05)
 
 

@@ -43,6 +43,8 @@ class Site:
         self.router = Router(folder / "home")
         self.processes = []
         self.told = []
+        self.unsteady = "nothing was looked at"
+        self.logs = {}
 
     async def start(self):
         await self.router.start()
@@ -69,6 +71,7 @@ class Site:
         with (self.folder / f"{len(self.processes)}.log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=CHECKOUT)
         self.processes.append(process)
+        self.logs[process] = log.name
         return process
 
     def run_node(self):
@@ -156,7 +159,8 @@ class Site:
             parts = []
             try:
                 await plain.read_all("chaos", Question(["n", "version"], 1), lambda _, block: parts.append(block))
-            except SisockError:
+            except SisockError as error:
+                self.unsteady = f"the node cannot be read: {error}"
                 return None
             return concat(parts)
 
@@ -165,18 +169,37 @@ class Site:
         async def steady():
             nonlocal whole
             before, whole = whole, await truth()
-            return before is not None and whole is not None and before == whole and await self.same(whole)
+            if before is None or whole is None:
+                return False
+            if before != whole:
+                self.unsteady = f"the node has {len(whole)} rows after {len(before)}"
+                return False
+            return await self.same(whole)
 
         try:
             await until(steady, PATIENCE)
         except AssertionError:
             # The comparison below says what differs.
-            assert whole is not None, "the node cannot be read"
+            print(f"not steady: {self.unsteady}", flush=True)
+            assert whole is not None, self.unsteady
         return whole
 
     async def same(self, whole):
         self.take()
-        return all(table.block == whole for table in self.tables) and len((await self.rows_apart())["t"]) == len(whole)
+        for number, (table, follower) in enumerate(zip(self.tables, self.followers, strict=True)):
+            if table.block != whole:
+                states = [line.splice.state.value for line in follower._lines.values()]
+                told = f"{len(table.block)} rows of {len(whole)}, {states}, {follower.problem!r}"
+                self.unsteady = f"follower {number} has {told}"
+                return False
+        try:
+            apart = len((await self.rows_apart())["t"])
+        except AssertionError:
+            self.unsteady = "the follower apart does not answer"
+            return False
+        said = (await deferToThread(Path(self.logs[self.apart]).read_text))[-500:]
+        self.unsteady = f"the follower apart has {apart} rows of {len(whole)} and said {said}"
+        return apart == len(whole)
 
     async def rows_apart(self):
         ask, rows = self.folder / "apart" / "ask", self.folder / "apart" / "rows.npz"
@@ -217,7 +240,7 @@ async def chaos(folder, server, seconds, pause):
     site = Site(folder, server, seed)
     await site.start()
     try:
-        await until(lambda: site.take() or all(len(table.block) > 50 for table in site.tables), 40)
+        await until(lambda: site.take() or all(len(table.block) > 50 for table in site.tables), 90)
         await site.break_things(seconds, pause)
         print("settling", flush=True)
         whole = await site.settle()
@@ -245,6 +268,7 @@ async def chaos(folder, server, seconds, pause):
         await site.stop()
 
 
+@pytest.mark.timeout(300)
 @pytest_twisted.ensureDeferred
 async def test_nothing_is_lost_and_nothing_comes_twice(tmp_path):
     await chaos(tmp_path, None, 10, (0.3, 1.0))

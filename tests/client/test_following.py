@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -309,14 +310,15 @@ async def test_two_threads_may_take_from_one(node, blocking):
     taken = []
 
     def follow(hub):
+        end = time.monotonic() + 30
         with hub["counter"].follow("n", start=1) as following:
 
             def take():
-                try:
-                    while True:
-                        taken.append(following.next(timeout=1.0)["n"])
-                except TimedOut:
-                    pass
+                while sum(map(len, taken)) < 100_000:
+                    try:
+                        taken.append(following.next(timeout=0.1)["n"])
+                    except TimedOut:
+                        assert time.monotonic() < end, "30 s, and not all rows"
 
             threads = [threading.Thread(target=take) for _ in range(3)]
             for thread in threads:
