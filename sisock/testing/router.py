@@ -25,7 +25,7 @@ from sisock.site.up import Plan
 from sisock.site.up import Router as SiteRouter
 from sisock.users import User
 
-READY_WITHIN = 30.0
+READY_WITHIN = 60.0
 
 
 class _Process(ProcessProtocol):

@@ -29,8 +29,6 @@ async def main(url, authid, secret, realm, folder):
             raise follower._error
         for item in follower.ready():
             table.take(item)
-        if follower.stopped:
-            await anext(follower)
         if ask.exists():
             states = [line.splice.state.value for line in follower._lines.values()]
             print(
