@@ -14,7 +14,7 @@ from sisock import DataNode, Field, Timeline, uris
 from sisock.asking import Question
 from sisock.blocks import Block, concat, merge
 from sisock.consumer import Consumer
-from sisock.errors import TooMuch, UnknownField
+from sisock.errors import TooMuch, UnknownField, UnknownNode
 from sisock.followed import Missing
 from sisock.following import Resume
 from sisock.splice import Unread
@@ -231,6 +231,17 @@ async def test_rows_that_are_gone_before_they_were_followed_are_a_gap_by_name(ro
             again.follower.stop()
     finally:
         await service.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_is_gone_is_waited_for(router, consumer):
+    lost = UnknownNode()
+    with pytest.raises(UnknownNode):
+        await consumer.back("counter", lost, patience=0.05)
+    waiting = Deferred.fromCoroutine(consumer.back("counter", lost, patience=60))
+    service = await router.serve(Counter())
+    await waiting
+    await service.stop()
 
 
 @pytest_twisted.ensureDeferred
