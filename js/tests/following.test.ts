@@ -24,8 +24,8 @@ class Seen implements Followed {
     this.position = position ?? this.position;
   }
 
-  gap({ reason }: Parameters<Followed["gap"]>[0]): void {
-    this.gaps.push(reason);
+  gap({ start, end, reason }: Parameters<Followed["gap"]>[0]): void {
+    this.gaps.push(`[${start}, ${end}): ${reason}`);
   }
 
   problem(error: SisockError | null): void {
@@ -122,6 +122,21 @@ describe("following", () => {
     await vi.waitFor(() => expect(told.tooMuch).toHaveBeenCalledOnce(), PATIENT);
     expect(told.rows.size).toBe(0);
     other.following.stop();
+  });
+
+  it("names what came while it was away and is not kept any more", async () => {
+    const node = new Node();
+    node.keep({ 1: 10, 2: 20 });
+    const { seen, following } = follow(node);
+    await same(seen, node);
+    node.lose();
+    node.most = 1;
+    node.keep({ 3: 3, 4: 4, 5: 5, 6: 6, 7: 7 });
+    for (const t of [1, 2, 3, 4, 5]) node.rows.delete(t);
+    node.join();
+    await vi.waitFor(() => expect(seen.sorted().slice(-2)).toEqual([...node.rows]), PATIENT);
+    await vi.waitFor(() => expect(seen.gaps).toEqual([expect.stringContaining("[2000001, 6000000)")]), PATIENT);
+    following.stop();
   });
 
   it("names what it delivered of another history", async () => {

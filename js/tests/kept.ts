@@ -95,7 +95,7 @@ export class Node implements Link {
     if (since !== undefined && t.length > this.most) throw new SisockError(TOO_MUCH, "too much");
     const within = (one: { start: number; end: number }) => [Math.max(one.start, start), Math.min(one.end, end ?? 1e9)];
     const revised = later.map(within).filter(([low, high]) => low! < high!);
-    const from = t.length;
+    const [from, first] = [t.length, t[0]];
     if (kwargs.method === "last") t = t.slice(-1);
     if (kwargs.encoding !== "arrow") {
       return { data: { x: t.map((at) => this.rows.get(at)) }, timeline: t.length > 0 ? { t: { t } } : {} };
@@ -105,7 +105,7 @@ export class Node implements Link {
       timeline: t.length > 0 ? { t: { finalized_until: null } } : {},
       ...(this.answers === "no positions" ? {} : { position: { t: { epoch: this.epoch, seq: this.seq } } }),
       ...(since === undefined ? {} : { revises: { t: revised } }),
-      ...(from > t.length ? { downsampled: { t: { from, to: t.length } } } : {}),
+      ...(from > t.length ? { downsampled: { t: { from, to: t.length, first } } } : {}),
     };
   }
 

@@ -40,6 +40,9 @@ const LOOK = 2_000;
 // Between two tries: the first time, and at most.
 const RETRY = [300, 5_000] as const;
 
+/** What all questions of a timeline have. */
+type Whole = Pick<Question, "node" | "timeline" | "fields">;
+
 export class Following {
   readonly #link: Link;
   readonly #node: string;
@@ -198,7 +201,8 @@ export class Following {
     const splice = this.#splice;
     const of = { node: this.#node, timeline: this.#timeline, fields: splice.fields };
     if (asked.do === "read_pages") {
-      await this.#pages(asked.start, asked.end, of, signal);
+      const start = asked.start > splice.start ? await this.#behind(asked.start, asked.end, of, signal) : asked.start;
+      await this.#pages(start, asked.end, of, signal);
       return () => splice.pagesDone();
     }
     const parts: Rows[] = [];
@@ -216,12 +220,18 @@ export class Following {
     return () => splice.tail(position, answer.last);
   }
 
-  async #pages(
-    start: number,
-    end: number,
-    of: Pick<Question, "node" | "timeline" | "fields">,
-    signal: AbortSignal,
-  ): Promise<void> {
+  /** Where to begin to read behind what was delivered: rows that nobody keeps any more are named. */
+  async #behind(start: number, end: number, of: Whole, signal: AbortSignal): Promise<number> {
+    const tail = await this.#ask({ ...of, start: this.#splice.start, end, last: true }, () => {}, signal);
+    this.#check(tail);
+    // Of a single row nothing is said but itself.
+    const begin = tail.first === null && tail.rows === 1 ? tail.last : tail.first;
+    const first = tail.last === null ? end : (begin ?? start);
+    if (!signal.aborted) this.#run(this.#splice.begins(first));
+    return Math.max(start, Math.min(first, end));
+  }
+
+  async #pages(start: number, end: number, of: Whole, signal: AbortSignal): Promise<void> {
     const { rows = 0, first = null } = this.#tail ?? {};
     const stretch = { start, end, rows, first: first ?? start, columns: of.fields.length };
     await readPages(stretch, async (from, until, took) => {
@@ -229,12 +239,15 @@ export class Following {
         took(page);
         this.#run(this.#splice.page(page));
       };
-      const answer = await this.#ask({ ...of, start: from, end: until }, take, signal);
-      const mine = this.#splice.position;
-      if (mine !== null && answer.position !== null && answer.position.epoch !== mine.epoch) {
-        throw new SisockError(POSITION_LOST, `${this.#timeline}: its history is another one than was begun to be read`);
-      }
+      this.#check(await this.#ask({ ...of, start: from, end: until }, take, signal));
     });
+  }
+
+  #check({ position }: Answered): void {
+    const mine = this.#splice.position;
+    if (mine !== null && position !== null && position.epoch !== mine.epoch) {
+      throw new SisockError(POSITION_LOST, `${this.#timeline}: its history is another one than was begun to be read`);
+    }
   }
 
   #ask(question: Question, take: (rows: Rows) => void, signal: AbortSignal): Promise<Answered> {
