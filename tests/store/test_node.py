@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -100,7 +102,9 @@ def test_reading_a_file_again_writes_nothing(history):
     position = history.position("t")
     t = START + np.arange(100)
     same = node.get_data(["wind"], START, START + 100)["data"]["wind"]
-    node.append("t", t, {"wind": [v for v, at in zip(same, t, strict=False)][:100]}, correct=True).result(30)
+    # Not in the reactor's thread, in which nothing is read.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(node.append, "t", t, {"wind": same[:100]}, correct=True).result(30).result(30)
     assert history.position("t") == position
     node.append("t", START, {"wind": 12.5}, correct=True).result(30)
     assert history.position("t").seq == position.seq + 1
