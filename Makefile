@@ -55,9 +55,9 @@ $(SCHEMATHESIS): requirements/schemathesis.txt $(READY)
 	$(UV) pip sync --quiet --require-hashes --python build/schemathesis requirements/schemathesis.txt
 	@touch $@
 
-# Two processes, each with a router of its own: most of what a test takes is waiting for another process to start.
+# Three processes, each with a router of its own: most of what a test takes is waiting for another process to start.
 test: setup $(REDIS) $(PROMETHEUS) $(SCHEMATHESIS) ## Run every test.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 	js/npm test --silent
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
 	$(BIN)/python -m pytest tests/browser
