@@ -72,6 +72,7 @@ LAYERS = {
         "intake",
         "retention",
         "learning",
+        "line",
         "naming",
         "newest",
         "node",

@@ -1,4 +1,4 @@
-/** Following: drives the splice of one timeline, and hands on what it delivers. The twin of `sisock/following.py`. */
+/** Following: drives the splice of one timeline, and hands on what it delivers. The twin of `sisock/line.py`. */
 
 import { type Answered, askArrow, type Question } from "./asking";
 import type { Connection } from "./connection";
