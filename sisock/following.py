@@ -24,9 +24,10 @@ from sisock.listening import Listening
 from sisock.polling import Polled
 from sisock.positions import Position
 from sisock.requests import text_size
-from sisock.session import Session, error_from_wire
+from sisock.session import Session
 from sisock.splice import Unread
 from sisock.times import now, to_micros
+from sisock.wire_errors import error_from_wire
 
 if TYPE_CHECKING:
     from sisock.consumer import Consumer

@@ -26,9 +26,10 @@ from sisock.router.figures import Figures
 from sisock.router.gate import gate_of
 from sisock.router.inside import Inside
 from sisock.rules import Rules
-from sisock.session import QuietSession, raises_on_the_wire
+from sisock.session import QuietSession
 from sisock.times import is_seconds
 from sisock.watching import Watchers
+from sisock.wire_errors import raises_on_the_wire
 
 # How long the holder of a claimed name has to show that it is alive, and then to go, in seconds.
 ALIVE_WITHIN = 2

@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from sisock import uris
 from sisock.errors import NotAuthorized, SisockError, Superseded
 from sisock.history import History, Shared
-from sisock.session import AskingSession, raises_on_the_wire
+from sisock.session import AskingSession
+from sisock.wire_errors import raises_on_the_wire
 
 log = Logger()
 

@@ -21,8 +21,9 @@ from sisock.errors import InvalidArgument, LostLease
 from sisock.naming import Applicant, Claim, Identity, take_name
 from sisock.node import DataNode
 from sisock.publishing import Publisher
-from sisock.session import Access, Connection, Session, raises_on_the_wire
+from sisock.session import Access, Connection, Session
 from sisock.times import now
+from sisock.wire_errors import raises_on_the_wire
 
 log = Logger()
 

@@ -1,12 +1,10 @@
-"""Sessions: how any program of ours joins the router, stays joined, and speaks errors over it."""
+"""Sessions: how any program of ours joins the router, and stays joined."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -32,20 +30,18 @@ from twisted.python.failure import Failure
 from sisock import plainlog, trace
 from sisock.credentials import Method
 from sisock.errors import (
-    BY_URI,
-    InvalidArgument,
     NotAuthorized,
     NotConnected,
     SetupError,
     SisockError,
     Superseded,
     TimedOut,
-    UnknownNode,
     WrongCertificate,
 )
 from sisock.listening import Listening
 from sisock.uris import REALM
 from sisock.ways_in import WayIn, way_in
+from sisock.wire_errors import error_from_wire
 
 log = Logger()
 
@@ -375,50 +371,6 @@ def endpoint(reactor: Any, access: Access) -> IStreamClientEndpoint:
             raise SetupError(f"the router's certificate cannot be read: {error}") from error
     options = optionsForClientTLS(url.hostname, trustRoot=trust) if trust else optionsForClientTLS(url.hostname)
     return wrapClientTLS(options, tcp)
-
-
-def raises_on_the_wire(procedure: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """The procedure as it is registered: its errors reach the caller with their URI and sentence, wrong arguments as well."""
-    signature = inspect.signature(procedure)
-
-    @wraps(procedure)
-    async def registered(*args: Any, **kwargs: Any) -> Any:
-        try:
-            try:
-                signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise InvalidArgument(f"{procedure.__name__}{_public(signature)}: {error}") from None
-            return await procedure(*args, **kwargs)
-        except SisockError as error:
-            raise error_to_wire(error) from error
-
-    return registered
-
-
-def _public(signature: inspect.Signature) -> str:
-    """The parameters as a caller may give them."""
-    return f"({', '.join(name for name in signature.parameters if name != 'details')})"
-
-
-def error_to_wire(error: SisockError) -> ApplicationError:
-    """The WAMP error of one of ours."""
-    return ApplicationError(error.uri, str(error))
-
-
-def error_from_wire(error: ApplicationError, procedure: str) -> SisockError:
-    """Our error of a WAMP one that a call of this procedure met."""
-    text = " ".join(str(part) for part in error.args) or error.error
-    known: Mapping[str, type[SisockError]] = {
-        "wamp.error.no_such_procedure": UnknownNode,
-        "wamp.error.not_authorized": NotAuthorized,
-        "wamp.error.canceled": NotConnected,
-        "wamp.error.timeout": TimedOut,
-        **BY_URI,
-    }
-    found = known.get(error.error)
-    if found is UnknownNode:
-        return UnknownNode(f"nobody answers {procedure}")
-    return found(text) if found else SisockError(f"{error.error}: {text}")
 
 
 def _words(error: Exception) -> str:

@@ -95,6 +95,7 @@ LAYERS = {
         "trace",
         "watching",
         "ways_in",
+        "wire_errors",
     ),
     "faces": ("__main__", "aio", "cli", "client", "plotting", "site", "testing"),
 }
