@@ -23,7 +23,7 @@ from sisock.history import Changes, Tail
 from sisock.nodes.geom.keeping import SCALE, Kept, Sample
 from sisock.nodes.geom.library import Library
 from sisock.positions import Position
-from sisock.store.store import NodeHistory
+from sisock.store.history import NodeHistory
 from sisock.windows import WindowMethod, Windows
 
 _EMPTY = np.empty(0, np.int64)

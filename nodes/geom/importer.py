@@ -20,7 +20,7 @@ from sisock.nodes.geom.dump import Rejected, Track, blocks, portions
 from sisock.nodes.geom.keeping import Plan, Sample, Samples
 from sisock.nodes.geom.shapes import TYPES, Geom
 from sisock.nodes.geom.sources.files import InputError
-from sisock.store.store import NodeHistory
+from sisock.store.history import NodeHistory
 from sisock.times import MICROS
 
 # Seconds after which other machines are told that the import goes on.

@@ -25,8 +25,8 @@ from sisock.blocks import Block, Column
 from sisock.errors import SisockError, UnknownNode
 from sisock.nodes.geom.shapes import Geom, Pixels
 from sisock.store import Store
+from sisock.store.history import NodeHistory
 from sisock.store.leases import lives
-from sisock.store.store import NodeHistory
 from sisock.times import Micros, now
 
 TABLES = Tables(Path(__file__).parent / "migrations", "geom_version")

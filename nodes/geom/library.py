@@ -17,7 +17,7 @@ from sisock.nodes.geom import wire
 from sisock.nodes.geom.keeping import TABLES, Kept, Sample, Samples
 from sisock.nodes.geom.messages import CoordinatesAsked, GeomsAsked, Refused, Spelling
 from sisock.store import Store
-from sisock.store.store import NodeHistory
+from sisock.store.history import NodeHistory
 
 # Samples whose geoms are remembered; and seconds for which one is not asked for again whether it still is there.
 REMEMBERED = 64

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sisock.errors import LostLease, PositionLost, StoreAway, StoreDamaged, StoreFull
 from sisock.history import Changes
+from sisock.store.history import NodeHistory
 from sisock.store.overview import Overview
-from sisock.store.store import NodeHistory, Store
+from sisock.store.store import Store
 
 __all__ = [
     "Changes",

@@ -22,7 +22,7 @@ from sisock.errors import Busy, LostLease, StoreAway, StoreDamaged, StoreFull
 from sisock.positions import Position
 from sisock.store.boxes import Box, Kept
 from sisock.store.committer import Mark
-from sisock.store.store import NodeHistory
+from sisock.store.history import NodeHistory
 
 P = ParamSpec("P")
 T = TypeVar("T")

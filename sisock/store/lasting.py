@@ -17,9 +17,10 @@ from sisock.history import Changes, Described, History, Keeping, MemoryHistory, 
 from sisock.positions import Position
 from sisock.store.boxes import Box
 from sisock.store.database import Database
+from sisock.store.history import NodeHistory
 from sisock.store.leases import HasName, Writer, take
 from sisock.store.outbox import Outbox
-from sisock.store.store import NodeHistory, Store
+from sisock.store.store import Store
 from sisock.windows import WindowMethod, Windows
 
 log = logging.getLogger(__name__)

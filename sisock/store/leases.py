@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from sisock.errors import LostLease
 
 if TYPE_CHECKING:
-    from sisock.store.store import NodeHistory, Store
+    from sisock.store.history import NodeHistory
+    from sisock.store.store import Store
 
 # How often the lease is looked at again when somebody took it in between.
 TRIES = 5

@@ -31,10 +31,10 @@ from sisock.positions import Position
 from sisock.store.boxes import Box
 from sisock.store.committer import Mark
 from sisock.store.handover import HandOver, Job, Patience, hand_in, in_thread, within
+from sisock.store.history import NodeHistory
 from sisock.store.inbox import Inbox
 from sisock.store.keeping import checked
 from sisock.store.lines import Line, load_all
-from sisock.store.store import NodeHistory
 from sisock.times import now
 from sisock.uris import check_field_name
 

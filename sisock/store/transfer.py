@@ -16,9 +16,9 @@ import numpy as np
 from sisock.blocks import Block, Bools, Column
 from sisock.errors import InvalidArgument
 from sisock.files import quoted, seconds, texts
+from sisock.store.history import PAGE_ROWS, NodeHistory
 from sisock.store.layers import as_kind
 from sisock.store.packing import kind_of
-from sisock.store.store import PAGE_ROWS, NodeHistory
 from sisock.times import EARLIEST, LATEST, MICROS
 
 if TYPE_CHECKING:
