@@ -25,6 +25,7 @@ from sisock.blocks import Block, concat, news
 from sisock.errors import InvalidArgument, PositionLost, TooMuch
 from sisock.fields import DEFAULT_TIMELINE
 from sisock.history import MAX_TOUCHED, Changes, Tail, joined_ranges
+from sisock.nodes.table.extremes import extremes
 from sisock.nodes.table.sqltable import SqlTable
 from sisock.positions import Position
 from sisock.resolution import MAX_SCANNED
@@ -312,7 +313,7 @@ class SqlHistory:
         start, end = max(start, ends[0]), min(end, seen)
         if start >= end:
             return self.table.block([], columns, names)
-        times = self.table.extremes(columns, start, end, line.series, max(1, max_points // 2))
+        times = extremes(self.table, columns, start, end, line.series, max(1, max_points // 2))
         return self.table.block(self.table.at(columns, times, line.series), columns, names)
 
     def count(self, timeline: str, start: int, end: int) -> int:

@@ -1,11 +1,10 @@
-"""One table of a database: asked by its time, by its index, and for extremes of buckets rather than for its rows."""
+"""One table of a database: what its columns are, and its rows, asked by their time and by its index."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, timedelta
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,10 @@ from sisock.fields import FieldType
 from sisock.nodes.table.asked import Asked
 from sisock.nodes.table.clock import FIRST as YEAR_ONE
 from sisock.nodes.table.clock import LAST as YEAR_TEN_THOUSAND
-from sisock.nodes.table.clock import PER_SECOND, guess_unit
+from sisock.nodes.table.clock import guess_unit
 from sisock.nodes.table.connection import Connections
 from sisock.nodes.table.layout import Layout, lay_out, listed
-from sisock.nodes.table.sqlvalues import EPOCH, TEXT, TYPES, SqlClock, column_of, is_moment, kind_of
+from sisock.nodes.table.sqlvalues import TEXT, TYPES, SqlClock, column_of, is_moment, kind_of
 from sisock.times import MICROS
 
 # Rows that are counted one by one; of more the database's own estimate is told.
@@ -57,7 +56,7 @@ class SqlTable:
             kinds = {one: kind_of(kind) for one, kind in columns.items()}
             left = [one for one, kind in kinds.items() if kind == "other"]
             self.name, self.columns = name, columns
-            self._from = sa.table(name, *(sa.column(one) for one in columns), schema=schema)
+            self.relation = sa.table(name, *(sa.column(one) for one in columns), schema=schema)
             self.shown = self._quoted(connection, schema, name)
             if not self.connections.is_postgres:
                 kinds = self._sampled_kinds(connection, kinds)
@@ -65,7 +64,7 @@ class SqlTable:
             self.layout = self.layout.typed({one: TYPES[kind] for one, kind in kinds.items() if kind in TYPES})
             if left:
                 self.notes.append(f"left out, as no field holds them: {listed(left)}")
-            self._t: Any = sa.column(self.layout.time)
+            self.t: Any = sa.column(self.layout.time)
             self.clock = self._find_clock(connection)
             self._look_at_indexes(connection, inspector, schema, name)
 
@@ -89,7 +88,7 @@ class SqlTable:
 
     def _sampled_kinds(self, connection: Any, kinds: dict[str, str]) -> dict[str, str]:
         """What SQLite's columns hold, which their types need not say."""
-        rows = connection.execute(sa.select(*(sa.column(one) for one in kinds)).select_from(self._from).limit(100)).all()
+        rows = connection.execute(sa.select(*(sa.column(one) for one in kinds)).select_from(self.relation).limit(100)).all()
         found = {}
         for place, (name, kind) in enumerate(kinds.items()):
             values = [row[place] for row in rows if row[place] is not None]
@@ -109,9 +108,9 @@ class SqlTable:
         kind, asked = self.columns[self.layout.time], self.asked
         ends = [
             value
-            for order in (self._t.asc(), self._t.desc())
+            for order in (self.t.asc(), self.t.desc())
             for value in connection.scalars(
-                sa.select(self._t).select_from(self._from).where(self._t.is_not(None)).order_by(order).limit(50)
+                sa.select(self.t).select_from(self.relation).where(self.t.is_not(None)).order_by(order).limit(50)
             )
         ]
         if self.connections.is_postgres and isinstance(kind, (sa.DateTime, sa.Date)):
@@ -175,9 +174,10 @@ class SqlTable:
 
     # Asking
 
-    def _where(self, start: int, end: int, series: str | None) -> list[Any]:
+    def where(self, start: int, end: int, series: str | None) -> list[Any]:
+        """The conditions that rows of a range, and of a series, meet."""
         low, high = max(start, FIRST), min(end, LAST)
-        found = [self._t >= self.clock.bound(low), self._t < self.clock.bound(high)]
+        found = [self.t >= self.clock.bound(low), self.t < self.clock.bound(high)]
         if self.layout.series is not None and series is not None:
             found.append(sa.column(self.layout.series) == series)
         return found
@@ -187,10 +187,10 @@ class SqlTable:
         column: Any = sa.column(str(self.layout.series))
         with self.connections.reading() as connection:
             if not self.by_series:
-                query = sa.select(column).select_from(self._from).where(column.is_not(None)).distinct()
+                query = sa.select(column).select_from(self.relation).where(column.is_not(None)).distinct()
                 return sorted(str(one) for one in connection.scalars(query))
             found: list[str] = []
-            query = sa.select(column).select_from(self._from).where(column.is_not(None)).order_by(column).limit(1)
+            query = sa.select(column).select_from(self.relation).where(column.is_not(None)).order_by(column).limit(1)
             value = connection.scalar(query)
             while value is not None:
                 found.append(str(value))
@@ -199,11 +199,11 @@ class SqlTable:
 
     def ends(self, series: str | None) -> tuple[int, int] | None:
         """The first and the last time; None without rows."""
-        where = self._where(FIRST, LAST, series)
+        where = self.where(FIRST, LAST, series)
         with self.connections.reading() as connection:
             found = [
-                connection.scalar(sa.select(self._t).select_from(self._from).where(*where).order_by(order).limit(1))
-                for order in (self._t.asc(), self._t.desc())
+                connection.scalar(sa.select(self.t).select_from(self.relation).where(*where).order_by(order).limit(1))
+                for order in (self.t.asc(), self.t.desc())
             ]
         low, high = (None if one is None else self.clock.micros(one) for one in found)
         return None if low is None or high is None else (low, high)
@@ -219,8 +219,8 @@ class SqlTable:
         newest: bool = False,
     ) -> list[Any]:
         """Rows (time in microseconds, value, ...) in order of time; with `newest` the last so many, in reverse."""
-        order = self._t.desc() if newest else self._t.asc()
-        query = sa.select(self._t, *map(self._value, columns)).select_from(self._from).where(*self._where(start, end, series))
+        order = self.t.desc() if newest else self.t.asc()
+        query = sa.select(self.t, *map(self._value, columns)).select_from(self.relation).where(*self.where(start, end, series))
         with self.connections.reading() as connection:
             found = connection.execute(query.order_by(order).limit(limit)).all()
         return self._timed(found)
@@ -228,12 +228,12 @@ class SqlTable:
     def at(self, columns: Sequence[str], times: Iterable[Any], series: str | None) -> list[Any]:
         """The rows at these times, as the database has them, in order."""
         listed_times = list(times)
-        where = self._where(FIRST, LAST, series)[2:]
+        where = self.where(FIRST, LAST, series)[2:]
         found: list[Any] = []
         with self.connections.reading() as connection:
             for part in range(0, len(listed_times), 500):
-                some = self._t.in_(listed_times[part : part + 500])
-                query = sa.select(self._t, *map(self._value, columns)).select_from(self._from).where(some, *where)
+                some = self.t.in_(listed_times[part : part + 500])
+                query = sa.select(self.t, *map(self._value, columns)).select_from(self.relation).where(some, *where)
                 found += connection.execute(query).all()
         return sorted(self._timed(found), key=lambda row: int(row[0]))
 
@@ -253,7 +253,7 @@ class SqlTable:
 
     def count(self, start: int, end: int, series: str | None) -> int:
         """How many rows there are: exactly where they are few, the planner's estimate where they are many."""
-        where = self._where(start, end, series)
+        where = self.where(start, end, series)
         with self.connections.reading() as connection:
             exact = self._counted(connection, where, COUNTED)
             if exact <= COUNTED:
@@ -261,7 +261,7 @@ class SqlTable:
             if not self.connections.is_postgres:
                 # There is no estimate to be had; the share of the table's time has to do.
                 return max(exact, self._share(connection, start, end))
-            query = sa.select(self._t).select_from(self._from).where(*where)
+            query = sa.select(self.t).select_from(self.relation).where(*where)
             compiled = query.compile(connection, compile_kwargs={"render_postcompile": True})
             plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", dict(compiled.params)).scalar()
             told: Any = json.loads(plan) if isinstance(plan, str) else plan
@@ -270,158 +270,24 @@ class SqlTable:
     def exceeds(self, start: int, end: int, series: str | None, rows: int) -> bool:
         """Whether there are more rows than so many."""
         with self.connections.reading() as connection:
-            return self._counted(connection, self._where(start, end, series), rows) > rows
+            return self._counted(connection, self.where(start, end, series), rows) > rows
 
     def _counted(self, connection: Any, where: list[Any], limit: int) -> int:
         """How many rows there are, of which at most one beyond the limit is counted."""
-        some = sa.select(sa.literal_column("1")).select_from(self._from).where(*where).limit(limit + 1).subquery()
+        some = sa.select(sa.literal_column("1")).select_from(self.relation).where(*where).limit(limit + 1).subquery()
         return int(connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0)
 
     def _share(self, connection: Any, start: int, end: int) -> int:
         try:
-            rows = connection.scalar(sa.select(sa.func.max(sa.literal_column("rowid"))).select_from(self._from)) or 0
+            rows = connection.scalar(sa.select(sa.func.max(sa.literal_column("rowid"))).select_from(self.relation)) or 0
         except sa.exc.DBAPIError:
             # A view, and a table that was made without them, have no numbers of rows.
-            rows = connection.scalar(sa.select(sa.func.count()).select_from(self._from)) or 0
+            rows = connection.scalar(sa.select(sa.func.count()).select_from(self.relation)) or 0
         ends = self.ends(None)
         if ends is None or ends[1] <= ends[0]:
             return int(rows)
         low, high = max(start, ends[0]), min(end, ends[1] + 1)
         return int(rows * max(0, high - low) / (ends[1] + 1 - ends[0]))
-
-    def extremes(self, columns: Sequence[str], start: int, end: int, series: str | None, buckets: int) -> set[Any]:
-        """The times, as the database has them, of the least and the greatest value of each column in each bucket.
-
-        The database finds them: PostgreSQL in one pass over the range, by the index if there is one, SQLite in
-        two passes a column.
-        """
-        numbers = [name for name in columns if self.type_of(name) != "string"]
-        width = max(1, -(-(end - start) // buckets))
-        if self.connections.is_postgres and self.has_index:
-            return self._extremes_by_index(columns, numbers, start, end, series, width)
-        where = self._where(start, end, series)
-        if self.connections.is_postgres:
-            return self._extremes_at_once(columns, numbers, where, start, width)
-        found: set[Any] = set()
-        bucket = self._bucket(start, width)
-        with self.connections.reading() as connection:
-            for name in numbers:
-                column: Any = sa.column(name)
-                good = sa.func.typeof(column).in_(("integer", "real"))
-                for extreme in (sa.func.min, sa.func.max):
-                    # SQLite takes the bare column from the row that has the extreme: so it documents it.
-                    query = sa.select(self._t, extreme(column)).select_from(self._from).where(*where, good).group_by(bucket)
-                    found.update(row[0] for row in connection.execute(query))
-            if len(numbers) < len(columns):
-                query = sa.select(sa.func.max(self._t)).select_from(self._from).where(*where).group_by(bucket)
-                found.update(connection.scalars(query))
-        return found
-
-    def _seconds(self) -> Any:
-        """The time as a number: seconds of a moment, else as the column has it."""
-        if self.clock.kind == "moment":
-            return sa.func.date_part("epoch", self._t)
-        return sa.cast(self._t, sa.Double) if self.connections.is_postgres else self._t
-
-    def _number(self, micros: int) -> float | int:
-        """A time as `_seconds` counts it."""
-        if self.clock.kind == "moment":
-            bound = self.clock.bound(micros)
-            return (bound if self.clock.aware else bound.replace(tzinfo=UTC)).timestamp()  # type: ignore[no-any-return]
-        return self.clock.bound(micros)  # type: ignore[no-any-return]
-
-    def _bucket(self, start: int, width: int) -> Any:
-        if self.clock.kind == "text":
-            days = sa.func.julianday(self._t) - sa.func.julianday(self.clock.bound(start))
-            return sa.cast(days * (86_400.0 * MICROS / width), sa.Integer)
-        per = 1 if self.clock.kind == "moment" else PER_SECOND[self.clock.unit]
-        share = (self._seconds() - self._number(start)) * (MICROS / width / per)
-        return sa.func.floor(share) if self.connections.is_postgres else sa.cast(share, sa.Integer)
-
-    def _extremes_by_index(
-        self, columns: Sequence[str], numbers: Sequence[str], start: int, end: int, series: str | None, width: int
-    ) -> set[Any]:
-        """Each bucket is a range of the index; of its extremes the times are looked up.
-
-        Half the time of computing each row's bucket, and of carrying its time along (2.0 s of 4.3 for 10 million rows).
-        """
-        kind = sa.BigInteger() if self.clock.whole else self.columns[self.layout.time]
-        edges = [*range(start, end, width), end]
-        bounds = [self.clock.bound(edge) for edge in edges]
-        lists = [sa.cast(sa.literal(some, sa.ARRAY(kind)), sa.ARRAY(kind)) for some in (bounds[:-1], bounds[1:])]
-        buckets = sa.func.unnest(*lists).table_valued(sa.column("low", kind), sa.column("high", kind)).render_derived("b")
-
-        def where(rows: Any) -> list[Any]:
-            time = rows.c[self.layout.time]
-            found = [time >= buckets.c.low, time < buckets.c.high]
-            if self.layout.series is not None and series is not None:
-                found.append(rows.c[self.layout.series] == series)
-            return found
-
-        rows = self._from.alias("r")
-        aggregates: list[Any] = [sa.func.max(rows.c[self.layout.time]).label("last")]
-        for place, name in enumerate(numbers):
-            value, good = self._comparable(rows, name)
-            for which, made in (("min", sa.func.min(value)), ("max", sa.func.max(value))):
-                aggregates.append((made if good is None else made.filter(good)).label(f"{which}{place}"))
-        extremes = sa.select(*aggregates).select_from(rows).where(*where(rows)).lateral("m")
-        chosen: list[Any] = [extremes.c.last] if len(numbers) < len(columns) else []
-        for place, name in enumerate(numbers):
-            for which in ("min", "max"):
-                again = self._from.alias("s")
-                time = again.c[self.layout.time]
-                same = self._comparable(again, name)[0] == extremes.c[f"{which}{place}"]
-                first = sa.select(time).select_from(again).where(*where(again), same).order_by(time).limit(1)
-                chosen.append(first.correlate(buckets, extremes).scalar_subquery())
-        query = sa.select(*chosen).select_from(buckets.join(extremes, sa.true()))
-        with self.connections.reading() as connection:
-            return {time for row in connection.execute(query) for time in row if time is not None}
-
-    def _comparable(self, rows: Any, name: str) -> tuple[Any, Any]:
-        """A column as its extremes are found, and what leaves out what cannot be shown.
-
-        NaN is the greatest of all numbers to PostgreSQL; neither it nor an infinity can stand in a plot.
-        """
-        kind, value = self.columns[name], rows.c[name]
-        if isinstance(kind, sa.Boolean):
-            return sa.cast(value, sa.Integer), None
-        if isinstance(kind, sa.Integer):
-            return value, None
-        edge = "1.7976931348623157e308"
-        if isinstance(kind, sa.Float):
-            return value, value.between(sa.literal_column(f"'-{edge}'::float8"), sa.literal_column(f"'{edge}'::float8"))
-        return value, value != sa.literal_column("'NaN'::numeric")
-
-    def _extremes_at_once(self, columns: Sequence[str], numbers: Sequence[str], where: Any, start: int, width: int) -> set[Any]:
-        """Each value is paired with its time, and the least and the greatest pair of each bucket is found."""
-        from sqlalchemy.dialects.postgresql import array
-
-        seconds = self._seconds()
-        chosen: list[Any] = [sa.func.max(self._t)]
-        for name in numbers:
-            value, good = self._comparable(self._from, name)
-            value = sa.cast(value, sa.Double)
-            pairs = sa.func.min(array([value, seconds])), sa.func.max(array([value, -seconds]))
-            chosen += [pair if good is None else pair.filter(good) for pair in pairs]
-        query = sa.select(*chosen).select_from(self._from).where(*where).group_by(self._bucket(start, width))
-        with self.connections.reading() as connection:
-            rows = connection.execute(query).all()
-        found = [
-            -pair[1] if place % 2 else pair[1]
-            for row in rows
-            for place, pair in enumerate(row[1:])
-            if pair and pair[0] is not None
-        ]
-        last = {row[0] for row in rows} if len(numbers) < len(columns) else set()
-        return last | {self._exact(seconds) for seconds in found}
-
-    def _exact(self, seconds: float) -> Any:
-        """A time of the column, of the number that stood for it."""
-        if self.clock.kind != "moment":
-            return int(seconds) if self.clock.whole else seconds
-        micros = round(seconds * MICROS)
-        moment = EPOCH + timedelta(microseconds=micros)
-        return moment if self.clock.aware else moment.replace(tzinfo=None)
 
     def type_of(self, column: str) -> FieldType:
         """The type of the field that a column is."""
