@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from sisock.home import Home
-from tests.nodes.test_streams import client, connect, fetch, form, moto  # noqa: F401
+from tests.nodes.streams import client, connect, fetch, form, moto  # noqa: F401
 from tests.plain import until
 
 SISOCK = str(Path(sys.executable).with_name("sisock"))

@@ -18,7 +18,7 @@ from sisock.store import Store
 from sisock.store.lasting import LastingHistory, open_history
 from sisock.store.leases import Writer
 from sisock.times import EARLIEST, LATEST, now
-from tests.nodes.test_streams import any_port, connect, fetch, form  # noqa: F401
+from tests.nodes.streams import any_port, connect, fetch, form  # noqa: F401
 from tests.plain import until
 
 
