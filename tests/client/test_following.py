@@ -69,7 +69,7 @@ async def test_history_then_what_comes_and_leaving_the_loop_ends_it(node, blocki
     done = threading.Event()
     rest = Deferred.fromCoroutine(blocking(follow))
     await until(live.is_set, 60)
-    assert watched(node)
+    await until(lambda: watched(node), 60)
     for i in range(5000, 5100):
         node.count(i, i + 1)
     await until(lambda: not watched(node), 60)
