@@ -74,7 +74,8 @@ def hub(url, count, home, way, ready, done):
     with Store.open(Path(home) / "h.db", tables=SensorHub.tables) as store:
         node = SensorHub()
         node.history = store.node("sensorhub")
-        node.intake.start(0)
+        node.intake.start()
+        node.intake.go_on(0, ())
         make = {
             "channel": lambda: Channel(url, CHANNEL, node.intake, node.refused),
             "stream": lambda: Stream(url, STREAM, "g", "me", node.intake, node.refused),
